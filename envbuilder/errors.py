@@ -1,0 +1,126 @@
+"""The kinds of failure a user can meet, each with its own exit code.
+
+Anything that is not an `EnvBuilderError` is a bug of envbuilder itself (exit code 70).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a value was read: a file and, inside it, a key path such as `dependencies[3].pip[0]`."""
+
+    file: str
+    key: str = ""
+
+    def child(self, key: str | int) -> Source:
+        """Return the source of the member `key` of this value."""
+        if isinstance(key, int):
+            return Source(file=self.file, key=f"{self.key}[{key}]")
+        return Source(file=self.file, key=f"{self.key}.{key}" if self.key else key)
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.key}" if self.key else self.file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong: what, where, and how to fix it."""
+
+    what: str
+    where: Source | None = None
+    fix: str | None = None
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where is not None:
+            lines.append(f"  at {self.where}")
+        if self.fix is not None:
+            lines.append(f"  fix: {self.fix}")
+        return "\n".join(lines)
+
+
+class EnvBuilderError(Exception):
+    """A failure with one or more problems, each saying what, where and the fix."""
+
+    exit_code: ClassVar[int] = 70
+    kind: ClassVar[str] = "error"
+
+    def __init__(self, what: str | tuple[Problem, ...], *, where: Source | None = None, fix: str | None = None) -> None:
+        self.problems: tuple[Problem, ...] = (
+            (Problem(what=what, where=where, fix=fix),) if isinstance(what, str) else what
+        )
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class InvalidFileError(EnvBuilderError):
+    """A file (or an option's value) that cannot be read as what it should be."""
+
+    exit_code = 2
+    kind = "invalid-file"
+
+
+class EngineMissingError(EnvBuilderError):
+    """No engine, sandbox or program that the work needs answers on this machine."""
+
+    exit_code = 3
+    kind = "engine-missing"
+
+
+class BuildFailedError(EnvBuilderError):
+    """The engine could not build the image."""
+
+    exit_code = 4
+    kind = "build-failed"
+
+
+class LockImpossibleError(EnvBuilderError):
+    """No set of packages satisfies what is asked for."""
+
+    exit_code = 5
+    kind = "lock-impossible"
+
+
+class SmokeTestFailedError(EnvBuilderError):
+    """The built image did not answer its own input example; it was not tagged."""
+
+    exit_code = 6
+    kind = "smoke-test-failed"
+
+
+class UnreachableError(EnvBuilderError):
+    """An index, a registry or a mirror did not answer; the same call may succeed later."""
+
+    exit_code = 7
+    kind = "unreachable"
+
+
+class BaseImageError(EnvBuilderError):
+    """The base image cannot be had, or does not provide the Python that is asked for."""
+
+    exit_code = 8
+    kind = "base-image"
+
+
+class ModelError(EnvBuilderError):
+    """The given place holds no model that can be served."""
+
+    exit_code = 9
+    kind = "model"
+
+
+class DiskFullError(EnvBuilderError):
+    """The disk that holds the caches or the output is full."""
+
+    exit_code = 10
+    kind = "disk-full"
+
+
+class LockMismatchError(EnvBuilderError):
+    """The lock does not belong to this model, base or platform, or a package does not match it."""
+
+    exit_code = 11
+    kind = "lock-mismatch"

@@ -1,0 +1,62 @@
+"""The machine that the work is done on: its settings, its caches, and who hears about progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from envbuilder.image_store import ImageStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from envbuilder.reporter import Reporter
+    from envbuilder.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Settings, caches and reporter of one run. Every cache is named by content and safe to delete."""
+
+    settings: Settings
+    reporter: Reporter
+
+    @property
+    def store(self) -> ImageStore:
+        """The images that the embedded engine made, and every layer blob."""
+        return ImageStore(self.settings.cache_dir / "images")
+
+    @property
+    def wheels(self) -> Path:
+        """Downloaded wheels, by sha256."""
+        return self.settings.cache_dir / "wheels"
+
+    @property
+    def trees(self) -> Path:
+        """Installed wheels with their bytecode, by wheel and Python version."""
+        return self.settings.cache_dir / "trees"
+
+    @property
+    def snapshots(self) -> Path:
+        """Unpacked layers, by diff id."""
+        return self.settings.cache_dir / "snapshots"
+
+    @property
+    def layers(self) -> Path:
+        """Records of layers in the store, by what they were made from."""
+        return self.settings.cache_dir / "layers"
+
+    @property
+    def probes(self) -> Path:
+        """What base images were found to provide, by digest."""
+        return self.settings.cache_dir / "probes"
+
+    @property
+    def locks(self) -> Path:
+        """Locks made for a spec and a base when nobody named a file for them."""
+        return self.settings.cache_dir / "locks"
+
+    @property
+    def logs(self) -> Path:
+        """Whole logs of engine builds."""
+        return self.settings.cache_dir / "logs"

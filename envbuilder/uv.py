@@ -1,0 +1,234 @@
+"""uv as a child process: from requirement lines to exact wheels, for another Python and platform than this one's."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit
+
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import parse_wheel_filename
+
+from envbuilder import digest, network, process
+from envbuilder.errors import EngineMissingError, LockImpossibleError, UnreachableError
+from envbuilder.lockfile import LockedPackage
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from envbuilder.reporter import Reporter
+    from envbuilder.settings import Settings
+
+_MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
+_NETWORK: Final = re.compile(
+    r"error sending request|failed to fetch|client error|dns error|connection (refused|reset)|timed out|"
+    r"network connectivity is disabled|operation timed out",
+    re.IGNORECASE,
+)
+_CERTIFICATE: Final = re.compile(r"invalid peer certificate|UnknownIssuer|certificate verify", re.IGNORECASE)
+_DENIED: Final = re.compile(r"\b(401|403)\b|Unauthorized|Forbidden")
+_MINIMUM_GLIBC: Final = 17
+"""uv knows no older one."""
+
+_OLDEST_GLIBC: Final = 5
+_LEGACY: Final = ((17, "manylinux2014"), (12, "manylinux2010"), (5, "manylinux1"))
+_MAXIMUM_GLIBC: Final = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What the wheels must fit: a Python version and, in uv's words, a platform."""
+
+    python_version: str
+    architecture: str
+    """OCI's word: `amd64` or `arm64`."""
+
+    glibc: str
+    """e.g. `2.36`."""
+
+    @property
+    def platform(self) -> str:
+        """The platform as uv calls it, e.g. `x86_64-manylinux_2_36`."""
+        return f"{_MACHINES[self.architecture]}-manylinux_2_{self._glibc_minor}"
+
+    @property
+    def _glibc_minor(self) -> int:
+        return min(max(int(self.glibc.partition(".")[2].partition(".")[0] or 0), _MINIMUM_GLIBC), _MAXIMUM_GLIBC)
+
+    def tags(self) -> dict[Tag, int]:
+        """Return the wheel tags the target accepts with their rank, 0 for the best fit (PEP 425, 600)."""
+        machine = _MACHINES[self.architecture]
+        platforms = []
+        for minor in range(self._glibc_minor, _OLDEST_GLIBC - 1, -1):
+            platforms.append(f"manylinux_2_{minor}_{machine}")
+            platforms += [f"{name}_{machine}" for number, name in _LEGACY if number == minor]
+        platforms.append(f"linux_{machine}")
+        major, minor_text = self.python_version.split(".")[:2]
+        version = (int(major), int(minor_text))
+        ranked = [
+            *cpython_tags(python_version=version, platforms=platforms),
+            *compatible_tags(python_version=version, interpreter=f"cp{major}{minor_text}", platforms=platforms),
+        ]
+        return {tag: rank for rank, tag in reversed(list(enumerate(ranked)))}
+
+
+def compile_lines(
+    lines: tuple[str, ...],
+    *,
+    constraints: tuple[str, ...] = (),
+    target: Target,
+    settings: Settings,
+    reporter: Reporter,
+    dependencies: bool = True,
+) -> tuple[LockedPackage, ...]:
+    """Return the wheels that satisfy the requirement lines, sorted by name; no line, no package.
+
+    `dependencies=False` takes the lines as the whole answer. Raises LockImpossibleError with uv's explanation when
+    nothing fits or something exists only as source, UnreachableError when the index does not answer.
+    """
+    if not lines:
+        return ()
+    with tempfile.TemporaryDirectory(prefix="envbuilder-uv-") as name:
+        folder = Path(name)
+        (folder / "requirements.in").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        extra: tuple[str, ...] = () if dependencies else ("--no-deps",)
+        if constraints:
+            (folder / "constraints.in").write_text("\n".join(constraints) + "\n", encoding="utf-8")
+            extra = (*extra, "--constraints", "constraints.in")
+        pylock = folder / "pylock.toml"
+        _compile(folder, target, settings, reporter, ("--format", "pylock.toml", "-o", str(pylock), *extra))
+        locked = tomllib.loads(pylock.read_text(encoding="utf-8"))
+        edges: dict[str, list[str]] = {}
+        if dependencies:
+            # pylock.toml has no graph; the text form has it in its `# via` comments, and is answered from uv's cache.
+            text = folder / "requirements.txt"
+            arguments = ("-o", str(text), "--annotation-style", "line", "--offline", *extra)
+            _compile(folder, target, settings, reporter, arguments)
+            edges = _edges(text.read_text(encoding="utf-8"))
+    ranks = target.tags()
+    packages = (_package(item, edges, ranks) for item in locked.get("packages", ()))
+    return tuple(sorted(packages, key=lambda package: package.name))
+
+
+def _package(item: dict[str, Any], edges: dict[str, list[str]], ranks: dict[Tag, int]) -> LockedPackage:
+    name = str(item["name"])
+    ranked = []
+    for wheel in item.get("wheels", ()):
+        *_, tags = parse_wheel_filename(unquote(PurePosixPath(urlsplit(wheel["url"]).path).name))
+        fitting = [ranks[tag] for tag in tags if tag in ranks]
+        if fitting and "sha256" in wheel.get("hashes", {}):
+            ranked.append((min(fitting), str(wheel["url"]), str(wheel["hashes"]["sha256"])))
+    if not ranked:
+        raise LockImpossibleError(
+            f"`{name}` has no wheel for the target",
+            fix="ask for a version that has one, or provide the wheel through an index of your own",
+        )
+    _, url, sha256 = min(ranked)
+    return LockedPackage(
+        name=name,
+        version=str(item["version"]),
+        url=network.without_credentials(url),
+        sha256=digest.of_hex(sha256),
+        dependencies=tuple(sorted(edges.get(name, ()))),
+    )
+
+
+def _edges(text: str) -> dict[str, list[str]]:
+    """Read `name==1.0  # via a, b` lines into: package → the packages it needs."""
+    edges: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        requirement, marker, parents = line.partition("# via ")
+        if marker:
+            name = requirement.partition("==")[0].strip()
+            for parent in parents.split(","):
+                # Parents in the form `-r requirements.in` are the lines asked for, not packages.
+                if not parent.strip().startswith("-"):
+                    edges.setdefault(parent.strip(), []).append(name)
+    return edges
+
+
+def _compile(folder: Path, target: Target, settings: Settings, reporter: Reporter, arguments: tuple[str, ...]) -> None:
+    environ = settings.program_environ()
+    environ.update(UV_PYTHON_DOWNLOADS="never", UV_NO_PROGRESS="1", NO_COLOR="1")
+    # Indexes may carry credentials: not on a command line that every user of the machine can list.
+    if settings.index_url is not None:
+        environ["UV_DEFAULT_INDEX"] = settings.index_url
+    if settings.extra_index_urls:
+        environ["UV_INDEX"] = " ".join(settings.extra_index_urls)
+    command = (
+        find(),
+        "pip",
+        "compile",
+        "requirements.in",
+        "--no-config",
+        "--no-header",
+        "--no-build",
+        "--cache-dir",
+        str(settings.cache_dir / "uv"),
+        "--python-version",
+        target.python_version,
+        "--python-platform",
+        target.platform,
+        *(("--offline",) if settings.offline and "--offline" not in arguments else ()),
+        *arguments,
+    )
+    finished = process.run(
+        command, environ=environ, cwd=folder, on_line=lambda line: reporter.line("lock", line), timeout=600
+    )
+    if not finished.ok:
+        raise _error(_full_text(finished), settings)
+
+
+def _full_text(finished: process.Finished) -> str:
+    lines = [line.strip() for line in finished.tail if line.strip()]
+    return "\n".join(lines)
+
+
+def _error(text: str, settings: Settings) -> LockImpossibleError | UnreachableError:
+    shown = _redacted(text)
+    if _CERTIFICATE.search(text):
+        return UnreachableError(
+            f"the package index's certificate is not trusted\n{shown}",
+            fix="name the CA that signed it: set ENVBUILDER_CA_FILE to its PEM file",
+        )
+    if settings.offline and "network was disabled" in text:
+        return LockImpossibleError(
+            f"not all that is needed is in the cache, and `--offline` forbids to ask the index\n{shown}",
+            fix="run once without `--offline`",
+        )
+    if _DENIED.search(text) and "no solution" not in text.lower():
+        return UnreachableError(
+            f"the package index refused\n{shown}", fix="check the user and password of the index, or of its netrc entry"
+        )
+    if _NETWORK.search(text):
+        return UnreachableError(
+            f"the package index did not answer\n{shown}",
+            fix="check the network, the proxy settings and ENVBUILDER_INDEX_URL, then try again",
+        )
+    fix = "change the requirement, or ask for a Python that it supports"
+    if "building source distributions is disabled" in text or "no wheels" in text or "has no usable wheels" in text:
+        fix = "it exists only as source for this target: ask for a version that has a wheel, or offer one in an index"
+    return LockImpossibleError(f"no set of packages satisfies the requirements\n{shown}", fix=fix)
+
+
+def _redacted(text: str) -> str:
+    return re.sub(r"(https?://)[^/\s@]+@", r"\1***@", text)
+
+
+def find() -> str:
+    """Return the path of the uv program; raises EngineMissingError when the wheel that brings it is broken."""
+    from uv import find_uv_bin  # noqa: PLC0415 - needed only when something is locked
+
+    try:
+        return str(find_uv_bin())
+    except FileNotFoundError as cause:
+        raise EngineMissingError(
+            "the `uv` program is missing", fix="reinstall: `pip install --force-reinstall uv`"
+        ) from cause
