@@ -1,0 +1,1 @@
+"""Installers fill prefixes from a lock; this package holds the one for wheels."""

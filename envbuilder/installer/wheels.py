@@ -1,0 +1,225 @@
+"""Wheels: fetched once, checked by sha256, and installed once per Python version into a tree of their own.
+
+A tree holds the files of one wheel below the path they have in an image, with bytecode; layers are made of trees.
+Installing follows the binary distribution format through pypa/installer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from base64 import urlsafe_b64encode
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from installer import install
+from installer.destinations import WheelDestination
+from installer.exceptions import InstallerError
+from installer.records import Hash, RecordEntry
+from installer.scripts import Script
+from installer.sources import WheelFile
+from installer.utils import construct_record_file
+
+from envbuilder import digest, disk, layer, network, sandbox
+from envbuilder.errors import BuildFailedError, LockMismatchError, Source
+from envbuilder.installer import compile_trees
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from installer.scripts import LauncherKind, ScriptSection
+    from installer.utils import Scheme
+
+    from envbuilder.base_image import Interpreter
+    from envbuilder.lockfile import LockedPackage
+    from envbuilder.machine import Machine
+
+_DOWNLOADS: Final = 8
+_MEGABYTE: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """An installed wheel: a directory whose content belongs at the root of an image."""
+
+    package: LockedPackage
+    key: str
+    directory: Path
+    size: int
+    """Bytes of the wheel."""
+
+
+def wheel_path(package: LockedPackage, wheels: Path) -> Path:
+    """Return where the package's wheel is, or would be."""
+    return wheels / digest.hex_of(package.sha256) / package.filename
+
+
+def fetch(packages: Iterable[LockedPackage], machine: Machine) -> None:
+    """Download the wheels that are not in the cache, several at a time; each is checked against the lock."""
+    missing = [package for package in packages if not wheel_path(package, machine.wheels).exists()]
+    if not missing:
+        return
+    done = 0
+
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        machine.reporter.progress("fetch", done // _MEGABYTE, 0, "MB")
+
+    with network.session(machine.settings) as opened, ThreadPoolExecutor(_DOWNLOADS) as pool:
+        jobs = [
+            pool.submit(
+                network.download,
+                opened,
+                package.url,
+                wheel_path(package, machine.wheels),
+                expected=package.sha256,
+                settings=machine.settings,
+                on_bytes=count,
+            )
+            for package in missing
+        ]
+        try:
+            for job in jobs:
+                job.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def grow(
+    packages: Iterable[LockedPackage],
+    *,
+    prefix: str,
+    interpreter: Interpreter,
+    root: Callable[[], Path],
+    machine: Machine,
+) -> tuple[Tree, ...]:
+    """Return a tree for each package, installing under `prefix` those that are new.
+
+    `root` gives the unpacked base image: its own Python writes the bytecode, in a sandbox. The wheels must be fetched.
+    """
+    trees = tuple(_tree(package, prefix, interpreter, machine) for package in packages)
+    missing = [tree for tree in trees if not tree.directory.is_dir()]
+    if missing:
+        with disk.temporary_directory(machine.trees) as work:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                list(pool.map(lambda tree: _install(tree, work / tree.key, prefix, interpreter, machine), missing))
+            compile_bytecode(work, [tree.key for tree in missing], interpreter=interpreter, root=root())
+            for tree in missing:
+                disk.move_directory(work / tree.key, tree.directory)
+    return trees
+
+
+def compile_bytecode(work: Path, names: list[str], *, interpreter: Interpreter, root: Path) -> None:
+    """Write the bytecode of the directories `names` in `work`, as if each were the root of the image."""
+    box = sandbox.Sandbox(
+        lower=(root,),
+        command=(
+            interpreter.executable,
+            "-I",
+            "-S",
+            "-c",
+            Path(compile_trees.__file__).read_text(encoding="utf-8"),
+            "/trees",
+            *names,
+        ),
+        binds=(sandbox.Bind(source=work, target="/trees", writable=True),),
+        root=True,
+    )
+    finished = sandbox.run(box)
+    if not finished.ok:
+        raise BuildFailedError(
+            "the base image's Python could not compile the packages\n" + "\n".join(finished.tail),
+            fix="check the disk space of the cache; if the base image is your own, check that its Python runs",
+        )
+
+
+def _tree(package: LockedPackage, prefix: str, interpreter: Interpreter, machine: Machine) -> Tree:
+    key = digest.short(
+        digest.of_json([package.sha256, prefix, interpreter.version, interpreter.executable, layer.LAYOUT_VERSION])
+    )
+    name = f"{package.name}-{package.version}-{key}"
+    wheel = wheel_path(package, machine.wheels)
+    size = wheel.stat().st_size if wheel.exists() else 0
+    return Tree(package=package, key=name, directory=machine.trees / name, size=size)
+
+
+@dataclass
+class _Destination(WheelDestination):
+    """Writes a wheel's files below `directory`, as pypa/installer's protocol asks."""
+
+    directory: Path
+    schemes: dict[str, str]
+    interpreter: str
+    made: set[Path] = field(default_factory=set)
+
+    def write_script(self, name: str, module: str, attr: str, section: ScriptSection) -> RecordEntry:
+        script_name, data = Script(name, module, attr, section).generate(self.interpreter, _LAUNCHER)
+        return self._write("scripts", script_name, data, executable=True)
+
+    def write_file(
+        self,
+        scheme: Scheme,
+        path: str | os.PathLike[str],
+        stream: BinaryIO,
+        is_executable: bool,  # noqa: FBT001
+    ) -> RecordEntry:
+        data = stream.read()
+        if scheme == "scripts" and data.startswith(b"#!python"):
+            data = f"#!{self.interpreter}\n".encode() + data.partition(b"\n")[2]
+        return self._write(scheme, os.fspath(path), data, executable=is_executable)
+
+    def finalize_installation(
+        self, scheme: Scheme, record_file_path: str, records: Iterable[tuple[Scheme, RecordEntry]]
+    ) -> None:
+        base = self.schemes[scheme]
+        with construct_record_file(
+            records, lambda owner: None if owner == scheme else f"{os.path.relpath(self.schemes[owner], base)}/"
+        ) as stream:
+            self._write(scheme, record_file_path, stream.read(), executable=False)
+
+    def _write(self, scheme: str, path: str, data: bytes, *, executable: bool) -> RecordEntry:
+        root = self.directory / self.schemes[scheme].lstrip("/")
+        target = Path(os.path.normpath(root / path))
+        # The path comes from the wheel.
+        if not target.is_relative_to(self.directory):
+            raise BuildFailedError(f"a wheel holds a path that leaves the environment: {path!r}")
+        if target.parent not in self.made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.made.add(target.parent)
+        target.write_bytes(data)
+        if executable:
+            target.chmod(0o755)
+        checksum = urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+        return RecordEntry(path, Hash("sha256", checksum), len(data))
+
+
+_LAUNCHER: Final[LauncherKind] = "posix"
+
+
+def _install(tree: Tree, directory: Path, prefix: str, interpreter: Interpreter, machine: Machine) -> None:
+    packages = f"{prefix}/lib/python{interpreter.minor}/site-packages"
+    destination = _Destination(
+        directory=directory,
+        schemes={
+            "purelib": packages,
+            "platlib": packages,
+            "scripts": f"{prefix}/bin",
+            "data": prefix,
+            "headers": f"{prefix}/include/site/python{interpreter.minor}/{tree.package.name}",
+        },
+        interpreter=f"{prefix}/bin/python",
+    )
+    path = wheel_path(tree.package, machine.wheels)
+    try:
+        with disk.full_disk_named(directory), WheelFile.open(path) as wheel:
+            install(wheel, destination, {"INSTALLER": b"envbuilder\n", "REQUESTED": b""})
+    except (InstallerError, ValueError, KeyError) as cause:
+        raise LockMismatchError(
+            f"`{path.name}` is not a wheel that can be installed ({cause})",
+            where=Source(file=tree.package.url),
+            fix="lock another version of it, or tell its authors",
+        ) from cause
