@@ -1,0 +1,85 @@
+"""Engines make images: one small protocol, implemented by modules and listed here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
+
+    from envbuilder.base_image import BaseImage
+    from envbuilder.bases import BaseReference
+    from envbuilder.digest import Digest
+    from envbuilder.image_plan import ImagePlan
+    from envbuilder.machine import Machine
+    from envbuilder.oci_image import Platform
+    from envbuilder.smoke import SmokeReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltLayer:
+    """A layer of a built image as people are shown it."""
+
+    comment: str
+    digest: Digest
+    size: int
+    """Bytes as stored: compressed where the engine compresses."""
+
+    reused: bool
+    """True when nothing had to be made for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltImage:
+    """An image that an engine holds."""
+
+    identity: str
+    """What the engine knows it by: a manifest digest, or an image id."""
+
+    digest: Digest
+    layers: tuple[BuiltLayer, ...]
+    """From the base up."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all layers."""
+        return sum(layer.size for layer in self.layers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A container that serves."""
+
+    url: str
+    wait: Callable[[], int]
+    """Waits until it ends by itself and returns its exit code."""
+
+
+class Engine(Protocol):
+    """What the stages need of an engine; modules satisfy it."""
+
+    def available(self, machine: Machine) -> str | None:
+        """Return None when the engine answers, else the reason why it cannot be used."""
+
+    def base_image(self, reference: BaseReference, *, platform: Platform, machine: Machine) -> BaseImage:
+        """Have the base here, and know the Python it provides."""
+
+    def build(self, plan: ImagePlan, *, machine: Machine) -> BuiltImage:
+        """Make the image, without a tag; raises BuildFailedError."""
+
+    def try_image(self, image: BuiltImage, plan: ImagePlan, *, machine: Machine) -> SmokeReport:
+        """Run the image with no network, a read-only root and no rights; raises SmokeTestFailedError."""
+
+    def tag(self, image: BuiltImage, references: tuple[str, ...], *, machine: Machine) -> None:
+        """Give the image these names, taking them from the image that had them."""
+
+    def find(self, reference: str, *, machine: Machine) -> BuiltImage | None:
+        """Return the image with this name, if the engine has it."""
+
+    def archive(self, image: BuiltImage, references: tuple[str, ...], *, machine: Machine) -> Iterable[bytes]:
+        """Give the bytes of an archive that `docker load` reads."""
+
+    def running(self, image: BuiltImage, *, port: int, machine: Machine) -> AbstractContextManager[Running]:
+        """Serve on 127.0.0.1:`port` while the block lasts, passing the container's log to the reporter."""

@@ -1,0 +1,133 @@
+"""The plan of an image: what lies where in it, and what it starts with. Pure; both kinds of engine follow it.
+
+The layout is part of the product: model at /opt/ml/model, environment at /opt/env, server at /opt/envbuilder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from envbuilder import digest
+from envbuilder.layer import LAYOUT_VERSION, Entry
+from envbuilder.oci_image import RunConfig
+
+if TYPE_CHECKING:
+    from envbuilder.base_image import BaseImage, Interpreter
+    from envbuilder.digest import Digest
+    from envbuilder.lockfile import Lock, LockedPackage
+    from envbuilder.model import Model
+    from envbuilder.server_kit import ServerKit
+
+MODEL_DIRECTORY: Final = "/opt/ml/model"
+ENVIRONMENT_PREFIX: Final = "/opt/env"
+SERVER_PREFIX: Final = "/opt/envbuilder"
+EXAMPLE_FILE: Final = "/opt/envbuilder/example.json"
+USER: Final = "1000:1000"
+PORT: Final = 8080
+_LABEL: Final = "io.envbuilder"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePlan:
+    """Everything an engine needs to know to make the image."""
+
+    base: BaseImage
+    lock: Lock
+    kit: ServerKit
+    server_packages: tuple[LockedPackage, ...]
+    model: Model
+    tool_version: str
+
+    @property
+    def environment_digest(self) -> Digest:
+        """The digest of all that lies below the model: base, packages, server, layout."""
+        return digest.of_json([self.lock.digest, self.base.digest, self.kit.digest, LAYOUT_VERSION])
+
+    @property
+    def model_digest(self) -> Digest:
+        """The digest of the model's files and of the request it is tried with."""
+        example = self.model.example_request
+        return digest.of_json([self.model.digest, digest.of_bytes(example) if example is not None else None])
+
+    @property
+    def content_tag(self) -> str:
+        """The tag that says what is in the image; equal tags, equal content."""
+        return f"env-{digest.short(self.environment_digest)}-model-{digest.short(self.model_digest)}"
+
+    @property
+    def site_packages(self) -> str:
+        """Where the environment's packages lie below a prefix, e.g. `lib/python3.11/site-packages`."""
+        return f"lib/python{self.base.interpreter.minor}/site-packages"
+
+    @property
+    def labels(self) -> tuple[tuple[str, str], ...]:
+        """The image's labels, sorted: OCI's annotation names, and the digests of what it was made from."""
+        labels = {
+            **dict(self.base.labels),
+            "org.opencontainers.image.base.name": self.base.reference,
+            "org.opencontainers.image.base.digest": self.base.digest,
+            "org.opencontainers.image.title": "MLflow model server",
+            f"{_LABEL}.version": self.tool_version,
+            f"{_LABEL}.lock.digest": self.lock.digest,
+            f"{_LABEL}.spec.digest": self.lock.spec_digest,
+            f"{_LABEL}.model.digest": self.model.digest,
+            f"{_LABEL}.base.digest": self.base.digest,
+            f"{_LABEL}.environment.digest": self.environment_digest,
+            f"{_LABEL}.python.version": self.base.interpreter.version,
+        }
+        if self.model.mlmodel.mlflow_version:
+            labels[f"{_LABEL}.mlflow.version"] = self.model.mlmodel.mlflow_version
+        return tuple(sorted(labels.items()))
+
+    @property
+    def added_environ(self) -> tuple[tuple[str, str], ...]:
+        """The variables the image sets beside those of its base."""
+        path = dict(self.base.environ).get("PATH", "/usr/local/bin:/usr/bin:/bin")
+        return (
+            ("PATH", f"{ENVIRONMENT_PREFIX}/bin:{path}"),
+            ("LANG", "C.UTF-8"),
+            # Libraries look for a user's name and home; the user has no entry and the root is read-only.
+            ("HOME", "/tmp"),  # noqa: S108 - the container's own
+            ("LOGNAME", "model"),
+            ("PYTHONUNBUFFERED", "1"),
+        )
+
+    @property
+    def config(self) -> RunConfig:
+        """What a container of the image starts with."""
+        return RunConfig(
+            user=USER,
+            env=tuple({**dict(self.base.environ), **dict(self.added_environ)}.items()),
+            entrypoint=(f"{SERVER_PREFIX}/bin/python", "-I", "-m", "envbuilder.server"),
+            command=("serve",),
+            working_dir=MODEL_DIRECTORY,
+            labels=self.labels,
+            ports=(f"{PORT}/tcp",),
+            stop_signal="SIGTERM",
+        )
+
+    def model_entries(self) -> tuple[Entry, ...]:
+        """Return the model layer: the model's files, and the request it is tried with."""
+        top = MODEL_DIRECTORY.lstrip("/")
+        entries = [Entry(path=top, mode=0o755)]
+        entries += [
+            Entry(path=f"{top}/{file.path}", mode=0o644, content=self.model.directory / file.path)
+            for file in self.model.files
+        ]
+        if self.model.example_request is not None:
+            entries.append(Entry(path=EXAMPLE_FILE.lstrip("/"), mode=0o644, content=self.model.example_request))
+        return tuple(entries)
+
+
+def prefix_entries(prefix: str, interpreter: Interpreter) -> tuple[Entry, ...]:
+    """Return the skeleton of a virtual environment (PEP 405) at `prefix`: no activation scripts, no pip."""
+    top = prefix.lstrip("/")
+    config = f"home = {interpreter.directory}\ninclude-system-site-packages = false\nversion = {interpreter.version}\n"
+    return (
+        Entry(path=f"{top}/pyvenv.cfg", mode=0o644, content=config.encode()),
+        Entry(path=f"{top}/bin/python", mode=0o777, link=interpreter.executable),
+        Entry(path=f"{top}/bin/python3", mode=0o777, link="python"),
+        Entry(path=f"{top}/bin/python{interpreter.minor}", mode=0o777, link="python"),
+        Entry(path=f"{top}/lib/python{interpreter.minor}/site-packages", mode=0o755),
+    )
