@@ -36,6 +36,8 @@ def session(settings: Settings) -> requests.Session:
         status_forcelist=(429, 500, 502, 503, 504),
         allowed_methods=("GET", "HEAD"),
         raise_on_status=False,
+        # A server may ask for hours.
+        respect_retry_after_header=False,
     )
     adapter = HTTPAdapter(max_retries=retry, pool_maxsize=16)
     opened.mount("https://", adapter)
@@ -61,7 +63,8 @@ def get(opened: requests.Session, url: str, *, settings: Settings) -> requests.R
             fix="run once without `--offline`, or bring the cache of a machine that has it",
         )
     try:
-        response = opened.get(url, stream=True, timeout=_TIMEOUT)
+        # Named here again: requests lets REQUESTS_CA_BUNDLE win over the session's own.
+        response = opened.get(url, stream=True, timeout=_TIMEOUT, verify=opened.verify)
     except requests.exceptions.SSLError as cause:
         raise UnreachableError(
             "the server's certificate is not trusted",

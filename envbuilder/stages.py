@@ -93,7 +93,7 @@ def engine_module(name: str) -> Engine:
         raise InvalidFileError(
             f"there is no engine `{name}`", where=Source(file="--engine"), fix="use `auto`, `docker` or `oci`"
         )
-    engine: Engine = import_module(f"envbuilder.engine.{name}")  # type: ignore[assignment]  # a module satisfies it
+    engine: Engine = import_module(f"envbuilder.engine.{name}")
     return engine
 
 
@@ -244,6 +244,17 @@ def build(model: Path, choices: Choices, *, machine: Machine) -> BuildReport:
         existed=found is not None,
         seconds=tuple(timings.seconds.items()),
     )
+
+
+def render(model: Path, choices: Choices, output: Path, *, machine: Machine) -> None:
+    """Write the build context, Dockerfile included, to the new directory `output`."""
+    from envbuilder.build_context import BuildContext  # noqa: PLC0415 - Jinja is needed only here and by Docker
+
+    timings = Timings(machine.reporter)
+    _, engine = choose_engine(choices.engine, machine)
+    plan, _ = make_plan(model, engine, choices, machine=machine, timings=timings)
+    with timings.stage("render", str(output)):
+        BuildContext.of(plan, machine=machine).write(output)
 
 
 def _references(tag: str | None, model: Path, plan: ImagePlan) -> tuple[str, ...]:

@@ -1,0 +1,35 @@
+"""`envbuilder build`: from a model to a tried and named image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from envbuilder import stages
+from envbuilder.cli.common import Invocation, base_option, engine_option, model_argument, platform_option, verb
+from envbuilder.cli.console import print_build
+
+
+@verb("build")
+@model_argument
+@click.option("-t", "--tag", metavar="NAME:TAG", help="Default: the name of the model's folder, `latest`.")
+@click.option("--lock", type=click.Path(path_type=Path), metavar="FILE", help="Use this lock instead of finding one.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Also write the image: an OCI layout directory, or an archive for `docker load` when it ends in .tar.",
+)
+@click.option("--smoke/--no-smoke", default=True, help="Try the image on its own example before it is named.")
+@click.option("--rebuild", is_flag=True, help="Build even where an image with the same content exists.")
+@base_option
+@platform_option
+@engine_option
+def command(invocation: Invocation, model: Path, **choices: Any) -> None:  # noqa: ANN401
+    """Build an image that serves MODEL, try it, and name it; prints REFERENCE@DIGEST."""
+    report = stages.build(model, stages.Choices(**choices), machine=invocation.machine)
+    if not invocation.quiet:
+        print_build(invocation.reporter.console, report)
+    invocation.data(report.to_dict(), f"{report.references[0]}@{report.image.digest}")

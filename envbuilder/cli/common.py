@@ -1,0 +1,158 @@
+"""What all verbs share: their common options, where results go, and how errors become exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+
+from envbuilder import __version__, disk
+from envbuilder.cli.console import ConsoleReporter
+from envbuilder.errors import EnvBuilderError
+from envbuilder.machine import Machine
+from envbuilder.settings import Settings
+from envbuilder.stages import ENGINE_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+BUG: Final = 70
+INTERRUPTED: Final = 130
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """One call of a verb: the machine, and how results are printed."""
+
+    machine: Machine
+    reporter: ConsoleReporter
+    as_json: bool
+    quiet: bool
+
+    def data(self, value: Any, text: str) -> None:  # noqa: ANN401 - whatever JSON can hold
+        """Print the result on standard output: as JSON when asked for, else as text."""
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False) if self.as_json else text.rstrip("\n"))
+
+    def say(self, text: str) -> None:
+        """Tell people something on standard error."""
+        if not self.quiet:
+            self.reporter.console.print(text, markup=False)
+
+
+def verb(name: str) -> Callable[[Callable[..., int | None]], click.Command]:
+    """Make a click command of a function that takes an Invocation first and returns an exit code (None is 0)."""
+
+    def decorate(function: Callable[..., int | None]) -> click.Command:
+        @wraps(function)
+        def called(*, as_json: bool, quiet: bool, verbose: bool, offline: bool, **arguments: Any) -> NoReturn:  # noqa: ANN401
+            os.umask(0o022)
+            signal.signal(signal.SIGTERM, _interrupt)
+            reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
+            settings = Settings.from_environ(os.environ, offline=offline)
+            invocation = Invocation(
+                machine=Machine(settings=settings, reporter=reporter), reporter=reporter, as_json=as_json, quiet=quiet
+            )
+            sys.exit(_guarded(lambda: function(invocation, **arguments), invocation))
+
+        return click.command(name)(_common(called))
+
+    return decorate
+
+
+def _common(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--offline", is_flag=True, help="Use only what is in the caches."),
+        click.option("-v", "--verbose", is_flag=True, help="Show what the programs print."),
+        click.option("-q", "--quiet", is_flag=True, help="Show only errors."),
+        click.option("--json", "as_json", is_flag=True, help="Print the result, or the error, as JSON."),
+    ):
+        function = option(function)
+    return function
+
+
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["auto", *ENGINE_NAMES]),
+    default="auto",
+    show_default=True,
+    help="What makes images; `auto` is Docker when it answers, else the embedded engine.",
+)
+base_option = click.option(
+    "--base",
+    metavar="BASE",
+    help="Base image: an image of a registry, `debian:SUITE` (put together from packages), an OCI layout "
+    "directory or a rootfs tar. Default: the official slim image of the model's Python.",
+)
+platform_option = click.option(
+    "--platform", metavar="OS/ARCH", help="`linux/amd64` or `linux/arm64`; default: this machine's."
+)
+model_argument = click.argument("model", type=click.Path(path_type=Path))
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _guarded(call: Callable[[], int | None], invocation: Invocation) -> int:
+    try:
+        with disk.full_disk_named(invocation.machine.settings.cache_dir):
+            return call() or 0
+    except EnvBuilderError as error:
+        invocation.reporter.close()
+        _print_error(error, invocation)
+        return error.exit_code
+    except KeyboardInterrupt:
+        invocation.reporter.close()
+        invocation.reporter.console.print("interrupted; what is complete stays in the caches", markup=False)
+        return INTERRUPTED
+    except click.ClickException:
+        raise
+    except Exception:  # noqa: BLE001 - anything else is our bug, and says so
+        invocation.reporter.close()
+        _print_bug(invocation)
+        return BUG
+
+
+def _print_error(error: EnvBuilderError, invocation: Invocation) -> None:
+    if invocation.as_json:
+        problems = [
+            {
+                "what": problem.what,
+                "where": None if problem.where is None else {"file": problem.where.file, "key": problem.where.key},
+                "fix": problem.fix,
+            }
+            for problem in error.problems
+        ]
+        click.echo(json.dumps({"error": {"kind": error.kind, "exit_code": error.exit_code, "problems": problems}}))
+    console = invocation.reporter.console
+    for problem in error.problems:
+        console.print(f"error: {problem.what}", markup=False)
+        if problem.where is not None:
+            console.print(f"  at {problem.where}", markup=False)
+    fixes = dict.fromkeys(problem.fix for problem in error.problems if problem.fix)
+    for fix in fixes:
+        console.print(f"\nhint: {fix}", markup=False)
+
+
+def _print_bug(invocation: Invocation) -> None:
+    trace = traceback.format_exc()
+    stamp = datetime.now(tz=timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    report = invocation.machine.logs / f"bug-{stamp}.txt"
+    shown = [argument if "@" not in argument else "***" for argument in sys.argv]
+    try:
+        disk.write_file(report, f"envbuilder {__version__}\n{shown}\n{sys.version}\n\n{trace}".encode())
+        place = f"; the report is {report}"
+    except (OSError, EnvBuilderError):
+        place = f"\n{trace}"
+    last = trace.rstrip().splitlines()[-1]
+    invocation.reporter.console.print(f"error: this is a bug of envbuilder ({last}){place}", markup=False)

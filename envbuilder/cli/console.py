@@ -1,0 +1,125 @@
+"""What people see on standard error: progress while stages run, plain lines where it is not a terminal, tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from envbuilder.reporter import Reporter
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from envbuilder.diagnosis import Finding
+    from envbuilder.stages import BuildReport
+
+_MEGABYTE = 1_000_000
+
+
+class ConsoleReporter(Reporter):
+    """Shows a line for each stage that ended, and a moving one for the stage that runs when on a terminal."""
+
+    def __init__(self, *, quiet: bool, verbose: bool) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._quiet = quiet
+        self._verbose = verbose
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def started(self, stage: str, detail: str = "") -> None:
+        if self._quiet or not self.console.is_terminal:
+            return
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[amount]}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task(f"{stage} {detail}".strip(), total=None, amount="")
+
+    def ended(self, stage: str, seconds: float, detail: str = "") -> None:
+        self.close()
+        if not self._quiet:
+            self.console.print(f"{stage:<12} {seconds:7.2f} s  {detail}".rstrip(), markup=False)
+
+    def progress(self, stage: str, done: int, total: int, unit: str = "") -> None:
+        if self._progress is not None and self._task is not None:
+            amount = f"{done}/{total} {unit}" if total else f"{done} {unit}"
+            self._progress.update(self._task, completed=done, total=total or None, amount=f"{stage} {amount}")
+
+    def line(self, stage: str, text: str) -> None:
+        if self._verbose or stage == "run":
+            self.console.print(f"  {stage} | {text}", markup=False)
+
+    def warning(self, text: str) -> None:
+        if not self._quiet:
+            self.console.print(f"warning: {text}", markup=False)
+
+    def close(self) -> None:
+        """Take down the moving line."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress, self._task = None, None
+
+
+def print_build(console: Console, report: BuildReport) -> None:
+    """Print what was built: layers, sizes and the times of the stages."""
+    layers = Table(title=None, box=None, pad_edge=False)
+    for name, justify in (("layer", "left"), ("digest", "left"), ("MB", "right"), ("", "left")):
+        layers.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for item in report.image.layers:
+        state = "kept" if item.reused else "made"
+        layers.add_row(item.comment, item.digest[7:19], f"{item.size / _MEGABYTE:.1f}", state)
+    facts = Table(box=None, pad_edge=False, show_header=False)
+    facts.add_column(no_wrap=True)
+    facts.add_column(no_wrap=True, overflow="ignore")
+    for name, value in build_facts(report):
+        facts.add_row(name, value)
+    console.print()
+    console.print(layers)
+    console.print()
+    console.print(facts)
+
+
+def build_facts(report: BuildReport) -> list[tuple[str, str]]:
+    """Return what is worth knowing about the build, in pairs of name and value."""
+    total = sum(seconds for _, seconds in report.seconds)
+    facts = [
+        ("image", report.references[0]),
+        ("content", report.references[-1] if len(report.references) > 1 else "not tried, so without a content tag"),
+        ("digest", report.image.digest),
+        ("size", f"{report.image.size / _MEGABYTE:.1f} MB in {len(report.image.layers)} layers"),
+        ("base", report.base),
+        ("packages", str(report.packages)),
+        ("engine", report.engine),
+        ("time", f"{total:.2f} s" + (" (the same content existed already)" if report.existed else "")),
+    ]
+    if report.smoke is not None:
+        facts.append(("tried", f"ready after {report.smoke.startup_seconds:.1f} s, example {report.smoke.example}"))
+    return facts
+
+
+def print_findings(console: Console, findings: tuple[Finding, ...]) -> None:
+    """Print what `doctor` found, with the fix of each thing that is missing."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "subject", "finding"):
+        table.add_column(name)
+    for finding in findings:
+        table.add_row("ok" if finding.ok else "no", finding.subject, finding.detail)
+        if finding.fix:
+            table.add_row("", "", f"fix: {finding.fix}")
+    console.print(table)
+
+
+def print_overridden(console: Console, overridden: tuple[Any, ...]) -> None:
+    """Print the values that were written somewhere and lost."""
+    for item in overridden:
+        by = f" (used: {item.by})" if item.by is not None else ""
+        console.print(f"not used: {item.field} `{item.value}` at {item.source}: {item.reason}{by}", markup=False)

@@ -1,0 +1,39 @@
+"""`envbuilder lock`: find the exact packages and write them down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from envbuilder import disk, stages
+from envbuilder.cli.common import Invocation, base_option, engine_option, model_argument, platform_option, verb
+
+
+@verb("lock")
+@model_argument
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Default: standard output.")
+@base_option
+@platform_option
+@engine_option
+def command(invocation: Invocation, model: Path, output: Path | None, **choices: Any) -> None:  # noqa: ANN401
+    """Lock the environment of MODEL: every package with URL and sha256, as conda-lock.yml."""
+    lock = stages.make_lock(model, stages.Choices(**choices), machine=invocation.machine)
+    text = lock.to_text()
+    summary = {
+        "digest": lock.digest,
+        "spec_digest": lock.spec_digest,
+        "base": {"reference": lock.base_reference, "digest": lock.base_digest},
+        "python_version": lock.python_version,
+        "subdir": lock.subdir,
+        "packages": [
+            {"name": item.name, "version": item.version, "url": item.url, "sha256": item.sha256}
+            for item in lock.packages
+        ],
+    }
+    if output is not None:
+        disk.write_file(output, text.encode())
+        invocation.data({**summary, "file": str(output)}, str(output))
+    else:
+        invocation.data(summary, text)

@@ -1,0 +1,20 @@
+"""`envbuilder run`: serve a built image on this machine until interrupted."""
+
+from __future__ import annotations
+
+import click
+
+from envbuilder import stages
+from envbuilder.cli.common import Invocation, engine_option, verb
+
+
+@verb("run")
+@click.argument("image")
+@click.option("-p", "--port", default=8080, show_default=True, type=click.IntRange(1, 65535), help="On 127.0.0.1.")
+@engine_option
+def command(invocation: Invocation, image: str, port: int, engine: stages.EngineName) -> int:
+    """Serve IMAGE on 127.0.0.1, with the engine that has it, until it is interrupted."""
+    with stages.run(image, engine=engine, port=port, machine=invocation.machine) as running:
+        invocation.say(f"serving at {running.url} (POST {running.url}/invocations); Ctrl-C ends it")
+        invocation.data({"url": running.url}, running.url)
+        return running.wait()

@@ -1,0 +1,117 @@
+"""What this machine can do for envbuilder, and what would have to change: engines, index, mirrors, disk."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from envbuilder import server_kit, uv
+from envbuilder.bases import apt_sources
+from envbuilder.errors import EnvBuilderError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from envbuilder.machine import Machine
+
+_ROOM: Final = 5_000_000_000
+"""Bytes below which a build of a large environment may not fit."""
+
+_GIGABYTE: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    ok: bool
+    detail: str
+    fix: str = ""
+    """What to do where it is not ok."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding in the types of JSON."""
+        return {"subject": self.subject, "ok": self.ok, "detail": self.detail, "fix": self.fix}
+
+
+def diagnose(machine: Machine, engines: Iterable[tuple[str, str | None]]) -> tuple[Finding, ...]:
+    """Look at everything; `engines` are names with the reason why they cannot be used, None when they can."""
+    findings = [
+        Finding(
+            subject=f"engine {name}",
+            ok=reason is None,
+            detail=reason or "answers",
+            fix="" if reason is None else _ENGINE_FIXES[name],
+        )
+        for name, reason in engines
+    ]
+    findings.append(_index(machine))
+    findings.append(_mirrors(machine))
+    findings.append(_certificates(machine))
+    findings.append(_disk(machine))
+    minors = server_kit.minors()
+    findings.append(Finding(subject="Python of models", ok=True, detail=f"{minors[0]} to {minors[-1]}"))
+    return tuple(findings)
+
+
+_ENGINE_FIXES: Final = {
+    "docker": "start Docker, or set DOCKER_HOST; without it the embedded engine is used",
+    "oci": "run as root, or allow user namespaces; without them images can be built only with Docker",
+}
+
+
+def _index(machine: Machine) -> Finding:
+    where = "the one pip and uv are set to" if machine.settings.index_url is None else "the one given"
+    target = uv.Target(python_version="3.11", architecture="amd64", glibc="2.36")
+    try:
+        (found,) = uv.compile_lines(
+            ("pip",), target=target, settings=machine.settings, reporter=machine.reporter, dependencies=False
+        )
+    except EnvBuilderError as cause:
+        (problem, *_) = cause.problems
+        return Finding(
+            subject="package index", ok=False, detail=problem.what.splitlines()[0], fix=problem.fix or "see above"
+        )
+    return Finding(subject="package index", ok=True, detail=f"{where} answers (it has pip {found.version})")
+
+
+def _mirrors(machine: Machine) -> Finding:
+    given = machine.settings.debian_mirrors
+    if given:
+        return Finding(subject="Debian mirror", ok=True, detail=f"{len(given)} given by ENVBUILDER_DEBIAN_MIRRORS")
+    try:
+        sources = apt_sources.read(Path("/"))
+    except EnvBuilderError as cause:
+        return Finding(
+            subject="Debian mirror", ok=False, detail=cause.problems[0].what, fix=cause.problems[0].fix or ""
+        )
+    if sources:
+        return Finding(subject="Debian mirror", ok=True, detail=f"{len(sources)} in this machine's apt sources")
+    return Finding(
+        subject="Debian mirror",
+        ok=False,
+        detail="no apt sources here",
+        fix="set ENVBUILDER_DEBIAN_MIRRORS to use `--base debian:…`; other bases need none",
+    )
+
+
+def _certificates(machine: Machine) -> Finding:
+    file = machine.settings.ca_file
+    detail = "the usual ones" if file is None else str(file)
+    return Finding(subject="certificates", ok=True, detail=detail)
+
+
+def _disk(machine: Machine) -> Finding:
+    place = machine.settings.cache_dir
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    return Finding(
+        subject="cache",
+        ok=free >= _ROOM,
+        detail=f"{machine.settings.cache_dir} ({free / _GIGABYTE:.0f} GB free)",
+        fix="" if free >= _ROOM else "free some space, or point ENVBUILDER_CACHE_DIR to a larger disk",
+    )
