@@ -1,5 +1,25 @@
-"""envbuilder turns a logged MLflow model into a locked, reproducible image that serves its predict."""
+"""envbuilder turns a logged MLflow model into a locked, reproducible image that serves its predict.
+
+The verbs of the command line are functions here: `envbuilder.build("models/churn", envbuilder.Choices(tag="churn:1"))`.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from envbuilder.api import Choices, build, doctor, lock, render, resolve, run, this_machine
+
 __version__ = "0.1.0"
+
+__all__ = ["Choices", "__version__", "build", "doctor", "lock", "render", "resolve", "run", "this_machine"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the API when it is first used: the command line needs none of it to print its help."""
+    if name in __all__:
+        from envbuilder import api  # noqa: PLC0415
+
+        return getattr(api, name)
+    message = f"module `envbuilder` has no attribute `{name}`"
+    raise AttributeError(message)

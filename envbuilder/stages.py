@@ -38,6 +38,9 @@ class Choices:
     """What the user chose; what is left open is decided here."""
 
     engine: EngineName = "auto"
+    python: str | None = None
+    """A Python version that wins over what the model asks for."""
+
     base: str | None = None
     platform: str | None = None
     lock: Path | None = None
@@ -115,9 +118,14 @@ def choose_engine(name: EngineName, machine: Machine) -> tuple[str, Engine]:
     )
 
 
-def resolve(model: Path) -> EnvironmentSpec:
-    """Read the model and say what environment it asks for."""
-    return resolution.resolve(Model.read(model))
+def resolve(model: Path, *, python: str | None = None) -> EnvironmentSpec:
+    """Read the model and say what environment it asks for; `python` wins over the model's own version."""
+    return _resolved(Model.read(model), python)
+
+
+def _resolved(model: Model, python: str | None) -> EnvironmentSpec:
+    spec = resolution.resolve(model)
+    return spec if python is None else resolution.with_python(spec, python, source=Source(file="--python"))
 
 
 def default_base(spec: EnvironmentSpec) -> str:
@@ -161,7 +169,7 @@ def make_lock(model: Path, choices: Choices, *, machine: Machine) -> Lock:
     """Lock the model's environment anew, on the chosen or the default base."""
     timings = Timings(machine.reporter)
     with timings.stage("resolve"):
-        spec = resolve(model)
+        spec = resolve(model, python=choices.python)
     _, engine = choose_engine(choices.engine, machine)
     base = _base(spec, engine, choices, machine, timings)
     with timings.stage("lock") as note:
@@ -177,7 +185,7 @@ def make_plan(
     with timings.stage("read"):
         model = Model.read(model_path)
     with timings.stage("resolve"):
-        spec = resolution.resolve(model)
+        spec = _resolved(model, choices.python)
     base = _base(spec, engine, choices, machine, timings)
     with timings.stage("lock") as note:
         if choices.lock is not None:

@@ -1,6 +1,6 @@
 """Saves the example models, each to the folder of its name; run with the packages that the models list.
 
-    python -m venv .venv && .venv/bin/pip install mlflow==3.17.2 scikit-learn==1.9.1 skops==0.16.0
+    python -m venv .venv && .venv/bin/pip install mlflow==3.17.2 scikit-learn==1.7.2 skops==0.16.0
     .venv/bin/python examples/save.py
 
 A model is saved once and committed: its uuid and time differ each time.
@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 
 HERE = Path(__file__).resolve().parent
 MLFLOW = "mlflow-skinny==3.17.2"
-FRAMES = ["numpy==2.4.6", "pandas==3.1.1"]
+FRAMES = ["numpy==2.2.6", "pandas==2.3.3"]
 
 
 def iris(target: Path) -> None:
@@ -35,7 +35,7 @@ def iris(target: Path) -> None:
         target,
         signature=infer_signature(features, model.predict(features)),
         input_example=features.iloc[:3],
-        pip_requirements=[MLFLOW, *FRAMES, "scikit-learn==1.9.1", "scipy==1.17.1", "skops==0.16.0"],
+        pip_requirements=[MLFLOW, *FRAMES, "scikit-learn==1.7.2", "scipy==1.15.3", "skops==0.16.0"],
     )
 
 

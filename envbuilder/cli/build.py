@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from envbuilder import stages
-from envbuilder.cli.common import Invocation, base_option, engine_option, model_argument, platform_option, verb
+from envbuilder.cli.common import (
+    Invocation,
+    base_option,
+    engine_option,
+    model_argument,
+    platform_option,
+    python_option,
+    verb,
+)
 from envbuilder.cli.console import print_build
 
 
@@ -24,6 +32,7 @@ from envbuilder.cli.console import print_build
 )
 @click.option("--smoke/--no-smoke", default=True, help="Try the image on its own example before it is named.")
 @click.option("--rebuild", is_flag=True, help="Build even where an image with the same content exists.")
+@python_option
 @base_option
 @platform_option
 @engine_option

@@ -93,6 +93,7 @@ base_option = click.option(
     help="Base image: an image of a registry, `debian:SUITE` (put together from packages), an OCI layout "
     "directory or a rootfs tar. Default: the official slim image of the model's Python.",
 )
+python_option = click.option("--python", metavar="VERSION", help="Use this Python instead of the model's.")
 platform_option = click.option(
     "--platform", metavar="OS/ARCH", help="`linux/amd64` or `linux/arm64`; default: this machine's."
 )

@@ -8,12 +8,21 @@ from typing import Any
 import click
 
 from envbuilder import disk, stages
-from envbuilder.cli.common import Invocation, base_option, engine_option, model_argument, platform_option, verb
+from envbuilder.cli.common import (
+    Invocation,
+    base_option,
+    engine_option,
+    model_argument,
+    platform_option,
+    python_option,
+    verb,
+)
 
 
 @verb("lock")
 @model_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Default: standard output.")
+@python_option
 @base_option
 @platform_option
 @engine_option

@@ -8,13 +8,22 @@ from typing import Any
 import click
 
 from envbuilder import stages
-from envbuilder.cli.common import Invocation, base_option, engine_option, model_argument, platform_option, verb
+from envbuilder.cli.common import (
+    Invocation,
+    base_option,
+    engine_option,
+    model_argument,
+    platform_option,
+    python_option,
+    verb,
+)
 
 
 @verb("render")
 @model_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A directory that does not exist.")
 @click.option("--lock", type=click.Path(path_type=Path), metavar="FILE", help="Use this lock instead of finding one.")
+@python_option
 @base_option
 @platform_option
 @engine_option

@@ -1,0 +1,70 @@
+"""The Python API: the verbs of the command line as functions, with the same words and errors.
+
+`envbuilder.build("models/churn", envbuilder.Choices(tag="churn:1"))`
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envbuilder import diagnosis, stages
+from envbuilder.machine import Machine
+from envbuilder.reporter import Reporter
+from envbuilder.settings import Settings
+from envbuilder.stages import Choices
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from envbuilder.diagnosis import Finding
+    from envbuilder.engine import Running
+    from envbuilder.environment_spec import EnvironmentSpec
+    from envbuilder.lockfile import Lock
+    from envbuilder.stages import BuildReport, EngineName
+
+__all__ = ["Choices", "build", "doctor", "lock", "render", "resolve", "run", "this_machine"]
+
+_NO_CHOICES = Choices()
+
+
+def this_machine(reporter: Reporter | None = None, *, offline: bool = False) -> Machine:
+    """Return the machine as environment variables and pip's configuration describe it."""
+    return Machine(settings=Settings.from_environ(os.environ, offline=offline), reporter=reporter or Reporter())
+
+
+def resolve(model: str | Path, *, python: str | None = None) -> EnvironmentSpec:
+    """Return what the model's environment asks for."""
+    return stages.resolve(Path(model), python=python)
+
+
+def lock(model: str | Path, choices: Choices = _NO_CHOICES, *, machine: Machine | None = None) -> Lock:
+    """Find the exact packages for the model; `Lock.to_text()` is the lockfile."""
+    return stages.make_lock(Path(model), choices, machine=machine or this_machine())
+
+
+def render(
+    model: str | Path, output: str | Path, choices: Choices = _NO_CHOICES, *, machine: Machine | None = None
+) -> None:
+    """Write the Dockerfile and its build context to the new directory `output`."""
+    stages.render(Path(model), choices, Path(output), machine=machine or this_machine())
+
+
+def build(model: str | Path, choices: Choices = _NO_CHOICES, *, machine: Machine | None = None) -> BuildReport:
+    """Build an image that serves the model, try it, and name it."""
+    return stages.build(Path(model), choices, machine=machine or this_machine())
+
+
+def run(
+    image: str, *, port: int = 8080, engine: EngineName = "auto", machine: Machine | None = None
+) -> AbstractContextManager[Running]:
+    """Serve a built image on 127.0.0.1:`port` while the `with` block lasts."""
+    return stages.run(image, engine=engine, port=port, machine=machine or this_machine())
+
+
+def doctor(*, machine: Machine | None = None) -> tuple[Finding, ...]:
+    """Return what this machine can do, and the fix for what it cannot."""
+    machine = machine or this_machine()
+    engines = [(name, stages.engine_module(name).available(machine)) for name in stages.ENGINE_NAMES]
+    return diagnosis.diagnose(machine, engines)
