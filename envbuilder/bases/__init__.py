@@ -8,11 +8,10 @@ else is an image of a registry.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from envbuilder.bases import debian, layout, registry, rootfs
 from envbuilder.errors import BaseImageError, InvalidFileError, Source
 from envbuilder.image_reference import ImageReference
 
@@ -76,6 +75,8 @@ def fetch(reference: BaseReference, *, platform: Platform, machine: Machine) -> 
     store = machine.store
     match reference.kind:
         case "debian" | "ubuntu" as distribution:
+            from envbuilder.bases import debian, debian_bytecode  # noqa: PLC0415 - slow to import
+
             image = debian.assemble(
                 reference.suite,
                 distribution=distribution,
@@ -84,12 +85,22 @@ def fetch(reference: BaseReference, *, platform: Platform, machine: Machine) -> 
                 settings=machine.settings,
                 reporter=machine.reporter,
             )
+            # Without it every start of Python compiles what it imports, as the root is read-only.
+            made = debian_bytecode.standard_library(image, store=store, settings=machine.settings)
+            if made is not None:
+                image = replace(image, layers=(*image.layers, made))
             return store.add_image(image).digest, image
         case "layout":
+            from envbuilder.bases import layout  # noqa: PLC0415
+
             return layout.read(_path(reference), reference=reference.name, platform=platform, store=store)
         case "rootfs":
+            from envbuilder.bases import rootfs  # noqa: PLC0415
+
             return rootfs.read(_path(reference), platform=platform, store=store)
         case "registry":
+            from envbuilder.bases import registry  # noqa: PLC0415
+
             return registry.pull(
                 ImageReference.parse(reference.text),
                 platform=platform,

@@ -77,15 +77,11 @@ def print_build(console: Console, report: BuildReport) -> None:
     for item in report.image.layers:
         state = "kept" if item.reused else "made"
         layers.add_row(item.comment, item.digest[7:19], f"{item.size / _MEGABYTE:.1f}", state)
-    facts = Table(box=None, pad_edge=False, show_header=False)
-    facts.add_column(no_wrap=True)
-    facts.add_column(no_wrap=True, overflow="ignore")
-    for name, value in build_facts(report):
-        facts.add_row(name, value)
     console.print()
     console.print(layers)
     console.print()
-    console.print(facts)
+    for name, value in build_facts(report):
+        console.print(f"{name:<9} {value}", markup=False)
 
 
 def build_facts(report: BuildReport) -> list[tuple[str, str]]:

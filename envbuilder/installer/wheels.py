@@ -27,9 +27,10 @@ from envbuilder.errors import BuildFailedError, LockMismatchError, Source
 from envbuilder.installer import compile_trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from installer.scripts import LauncherKind, ScriptSection
+    from installer.sources import WheelContentElement
     from installer.utils import Scheme
 
     from envbuilder.base_image import Interpreter
@@ -119,13 +120,15 @@ def compile_bytecode(work: Path, names: list[str], *, interpreter: Interpreter, 
         lower=(root,),
         command=(
             interpreter.executable,
-            "-I",
+            "-s",
             "-S",
             "-c",
             Path(compile_trees.__file__).read_text(encoding="utf-8"),
             "/trees",
             *names,
         ),
+        # Constants that are sets are written in the order of their hashes.
+        environ=(("PYTHONHASHSEED", "0"),),
         binds=(sandbox.Bind(source=work, target="/trees", writable=True),),
         root=True,
     )
@@ -197,6 +200,15 @@ class _Destination(WheelDestination):
         return RecordEntry(path, Hash("sha256", checksum), len(data))
 
 
+class _Wheel(WheelFile):
+    """A wheel without the bytecode that some builds leave in it: ours is made by the base's own Python."""
+
+    def get_contents(self) -> Iterator[WheelContentElement]:
+        for element in super().get_contents():
+            if "__pycache__" not in element[0][0].split("/")[:-1]:
+                yield element
+
+
 _LAUNCHER: Final[LauncherKind] = "posix"
 
 
@@ -215,7 +227,7 @@ def _install(tree: Tree, directory: Path, prefix: str, interpreter: Interpreter,
     )
     path = wheel_path(tree.package, machine.wheels)
     try:
-        with disk.full_disk_named(directory), WheelFile.open(path) as wheel:
+        with disk.full_disk_named(directory), _Wheel.open(path) as wheel:
             install(wheel, destination, {"INSTALLER": b"envbuilder\n", "REQUESTED": b""})
     except (InstallerError, ValueError, KeyError) as cause:
         raise LockMismatchError(
