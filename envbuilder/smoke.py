@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from envbuilder.errors import SmokeTestFailedError, Source
+from envbuilder.image_plan import SERVER_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 COMMAND: Final = ("try",)
 TIMEOUT: Final = 300
@@ -60,10 +64,9 @@ def read(output: bytes, log: tuple[str, ...], *, model: str) -> SmokeReport:
         )
     error = value.get("error") or {}
     step = "answer its own input example" if value.get("ready") else "start"
-    trace = error.get("trace") or ()
-    lines = tuple(trace.splitlines()) if isinstance(trace, str) else tuple(str(line) for line in trace)
+    frames = _frames(error.get("trace") or ())
     raise SmokeTestFailedError(
-        f"the image did not {step}: {error.get('what') or 'no reason given'}\n" + _indented(lines or log),
+        f"the image did not {step}: {error.get('what') or 'no reason given'}\n" + _indented(frames or log),
         where=Source(file=model),
         fix="mend the model or its environment; `--no-smoke` builds without trying",
     )
@@ -78,6 +81,21 @@ def _last_object(output: bytes) -> dict[str, Any] | None:
                 continue
             return value
     return None
+
+
+def _frames(trace: Iterable[object]) -> tuple[str, ...]:
+    """Return the lines of a Python traceback that are about the model and its packages, not about the server."""
+    kept: list[str] = []
+    ours = False
+    for line in map(str, trace):
+        if line.startswith("  File "):
+            ours = SERVER_PREFIX in line
+        elif not line.startswith("    "):
+            # The header, or the exception that `what` says already.
+            continue
+        if not ours:
+            kept.append(line.strip())
+    return tuple(kept)
 
 
 def _indented(lines: tuple[str, ...]) -> str:

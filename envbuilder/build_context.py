@@ -1,0 +1,196 @@
+"""The build context: all the files that a Dockerfile engine needs, as one value that becomes a folder or a tar."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from envbuilder import digest, disk, dockerfile, uv
+from envbuilder.dockerfile import DockerfileInputs
+from envbuilder.errors import InvalidFileError, Source
+from envbuilder.image_plan import ENVIRONMENT_PREFIX, EXAMPLE_FILE, MODEL_DIRECTORY, SERVER_PREFIX, prefix_entries
+from envbuilder.installer import compile_trees, wheels
+from envbuilder.layer import Entry, with_parents
+from envbuilder.lockfile import LockedPackage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from envbuilder.image_plan import ImagePlan
+    from envbuilder.machine import Machine
+
+Variant = Literal["buildkit", "classic"]
+
+_CHUNK: Final = 1 << 20
+_PIP: Final = re.compile(r"^pip==(\S+) --hash=sha256:([0-9a-f]{64})$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildContext:
+    """The files of a build, sorted by path; large ones are named by where they are, not held."""
+
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, plan: ImagePlan, *, variant: Variant, pip_wheel: Path, ca: bytes | None = None) -> BuildContext:
+        """Put together what the plan's Dockerfile refers to.
+
+        `ca` goes into the context of the classic builder only, for its first stage; BuildKit gets it as a secret.
+        """
+        ca = ca if variant == "classic" else None
+        inputs = DockerfileInputs.of(
+            plan, pip_wheel=pip_wheel.name, buildkit=variant == "buildkit", has_ca=ca is not None
+        )
+        files: dict[str, bytes | Path] = {
+            "Dockerfile": dockerfile.render(inputs).encode(),
+            "environment.txt": _requirements(plan.lock.packages),
+            "server.txt": _requirements(plan.server_packages),
+            "installer/uv.txt": dockerfile.data_file("installer/uv.txt"),
+            "installer/compile.py": dockerfile.data_file("installer/compile.py"),
+            "installer/compile_trees.py": Path(compile_trees.__file__).read_bytes(),
+            f"installer/{pip_wheel.name}": pip_wheel,
+        }
+        if ca is not None:
+            files["installer/ca.crt"] = ca
+        for path, content in plan.kit.files:
+            files[f"server/{plan.site_packages}/{path}"] = content
+        entries = [Entry(path=path, mode=0o644, content=content) for path, content in files.items()]
+        entries += _moved(prefix_entries(ENVIRONMENT_PREFIX, plan.base.interpreter), ENVIRONMENT_PREFIX, "environment")
+        entries += _moved(prefix_entries(SERVER_PREFIX, plan.base.interpreter), SERVER_PREFIX, "server")
+        model = plan.model_entries()
+        entries += _moved((entry for entry in model if f"/{entry.path}" != EXAMPLE_FILE), MODEL_DIRECTORY, "model")
+        entries += [_renamed(entry, "example.json") for entry in model if f"/{entry.path}" == EXAMPLE_FILE]
+        return cls(entries=tuple(with_parents(entries)))
+
+    def write(self, directory: Path, *, link: bool = False) -> None:
+        """Write the context as a folder, whole or not at all; raises InvalidFileError when it exists and is not empty.
+
+        `link` makes hard links of large files where that is possible: for a folder that is gone after the build.
+        """
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise InvalidFileError(
+                "the output exists already and is not an empty folder",
+                where=Source(file=str(directory)),
+                fix="remove it, or choose another name",
+            )
+        with disk.new_directory(directory) as new:
+            for entry in self.entries:
+                _write(entry, new / entry.path, link=link)
+
+    def tar_stream(self) -> Iterator[bytes]:
+        """Give the context as a tar, piece by piece; the same context gives the same bytes."""
+        for entry in self.entries:
+            info = tarfile.TarInfo(entry.path)
+            info.mode = entry.mode
+            if entry.link is not None:
+                info.type, info.linkname = tarfile.SYMTYPE, entry.link
+                yield _header(info)
+            elif isinstance(entry.content, bytes):
+                info.size = len(entry.content)
+                yield _header(info) + entry.content + bytes(-info.size % tarfile.BLOCKSIZE)
+            elif entry.content is not None:
+                yield from _file(info, entry.content)
+            else:
+                info.type = tarfile.DIRTYPE
+                yield _header(info)
+        yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def make(plan: ImagePlan, *, variant: Variant, machine: Machine) -> BuildContext:
+    """Return the plan's build context, downloading pip's wheel where the cache does not hold it."""
+    authority = machine.settings.ca_file
+    return BuildContext.of(
+        plan,
+        variant=variant,
+        pip_wheel=_pip_wheel(plan, machine),
+        ca=authority.read_bytes() if authority is not None else None,
+    )
+
+
+def _pip_wheel(plan: ImagePlan, machine: Machine) -> Path:
+    line = _PIP.search(dockerfile.data_file("installer/pip.txt").decode())
+    if line is None:
+        message = "`installer/pip.txt` does not pin pip"
+        raise ValueError(message)
+    known = LockedPackage(
+        name="pip",
+        version=line[1],
+        url=f"pip-{line[1]}-py3-none-any.whl",
+        sha256=digest.of_hex(line[2]),
+    )
+    path = wheels.wheel_path(known, machine.wheels)
+    if not path.exists():
+        interpreter = plan.base.interpreter
+        target = uv.Target(
+            python_version=interpreter.version,
+            architecture=plan.base.platform.architecture,
+            glibc=interpreter.glibc,
+        )
+        found = uv.compile_lines(
+            (line[0],), target=target, settings=machine.settings, reporter=machine.reporter, dependencies=False
+        )
+        wheels.fetch(found, machine)
+    return path
+
+
+def _requirements(packages: Iterable[LockedPackage]) -> bytes:
+    lines = [f"{package.name}=={package.version} --hash={package.sha256}\n" for package in packages]
+    return "".join(sorted(lines)).encode()
+
+
+def _moved(entries: Iterable[Entry], prefix: str, folder: str) -> list[Entry]:
+    return [_renamed(entry, folder + entry.path.removeprefix(prefix.lstrip("/"))) for entry in entries]
+
+
+def _renamed(entry: Entry, path: str) -> Entry:
+    return Entry(path=path, mode=entry.mode, content=entry.content, link=entry.link)
+
+
+def _header(info: tarfile.TarInfo) -> bytes:
+    return info.tobuf(format=tarfile.PAX_FORMAT)
+
+
+def _file(info: tarfile.TarInfo, path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        info.size = left = os.fstat(stream.fileno()).st_size
+        yield _header(info)
+        while left > 0:
+            chunk = stream.read(min(_CHUNK, left))
+            if not chunk:
+                raise InvalidFileError(
+                    "the file became shorter while it was read", where=Source(file=str(path)), fix="build again"
+                )
+            left -= len(chunk)
+            yield chunk
+    yield bytes(-info.size % tarfile.BLOCKSIZE)
+
+
+def _write(entry: Entry, path: Path, *, link: bool) -> None:
+    if entry.link is not None:
+        path.symlink_to(entry.link)
+    elif entry.is_directory:
+        path.mkdir()
+        path.chmod(entry.mode)
+    elif isinstance(entry.content, Path):
+        if not (link and _linked(entry.content, path, entry.mode)):
+            shutil.copyfile(entry.content, path)
+            path.chmod(entry.mode)
+    else:
+        path.write_bytes(entry.content or b"")
+        path.chmod(entry.mode)
+
+
+def _linked(source: Path, target: Path, mode: int) -> bool:
+    """Make a hard link where the file has the right mode and lies on the same disk."""
+    try:
+        if source.is_symlink() or source.stat().st_mode & 0o777 != mode:
+            return False
+        os.link(source, target)
+    except OSError:
+        return False
+    return True

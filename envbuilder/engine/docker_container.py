@@ -1,0 +1,116 @@
+"""Containers of a Docker engine that are cut off as far as possible, and always removed."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from docker.errors import APIError, DockerException
+from requests.exceptions import ConnectionError as NoConnectionError
+from requests.exceptions import Timeout
+
+from envbuilder.engine.docker_client import BROKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+_CONFINED: Final[dict[str, Any]] = {
+    "read_only": True,
+    "tmpfs": {"/tmp": "rw,mode=1777"},  # noqa: S108 - the container's own
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges"],
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a container ended."""
+
+    code: int
+    stdout: bytes
+    log: tuple[str, ...]
+    """The lines of its standard error."""
+
+
+def run(
+    client: DockerClient,
+    image: str,
+    *,
+    command: tuple[str, ...],
+    entrypoint: tuple[str, ...] | None = None,
+    timeout: float,
+) -> Ended | None:
+    """Run a container with no network to its end; None when it did not end within `timeout` seconds."""
+    options: dict[str, Any] = {"network_mode": "none", "command": list(command)}
+    if entrypoint is not None:
+        options["entrypoint"] = list(entrypoint)
+    with _created(client, image, options) as container:
+        container.start()
+        try:
+            code = int(container.wait(timeout=timeout)["StatusCode"])
+        except (Timeout, NoConnectionError):
+            # The SDK cannot tell an engine that is gone from one that keeps silent.
+            client.ping()
+            return None
+        stdout = bytes(container.logs(stdout=True, stderr=False))
+        log = bytes(container.logs(stdout=False, stderr=True)).decode(errors="replace")
+        return Ended(code=code, stdout=stdout, log=tuple(log.splitlines()))
+
+
+@contextmanager
+def serving(
+    client: DockerClient, image: str, *, inside: int, port: int, on_line: Callable[[str], None]
+) -> Iterator[Callable[[], int]]:
+    """Run a container whose port is reachable on 127.0.0.1:`port` while the block lasts; gives what waits for its end."""
+    with _created(client, image, {"ports": {f"{inside}/tcp": ("127.0.0.1", port)}}) as container:
+        container.start()
+        reader = threading.Thread(target=_pass_on, args=(container, on_line), daemon=True)
+        reader.start()
+        try:
+            yield lambda: int(container.wait(timeout=None)["StatusCode"])
+        finally:
+            _stop(container)
+            reader.join(timeout=5)
+
+
+@contextmanager
+def _created(client: DockerClient, image: str, options: dict[str, Any]) -> Iterator[Container]:
+    container = client.containers.create(image, **_CONFINED, **options)
+    try:
+        yield container
+    finally:
+        _remove(container)
+
+
+def _stop(container: Container) -> None:
+    try:
+        container.stop(timeout=10)
+    except (DockerException, *BROKEN):
+        return
+
+
+def _remove(container: Container) -> None:
+    try:
+        container.remove(force=True, v=True)
+    except (DockerException, *BROKEN):
+        # Gone with its engine, or removed by somebody else; what made the block end is what matters.
+        return
+
+
+def _pass_on(container: Container, on_line: Callable[[str], None]) -> None:
+    rest = b""
+    try:
+        for chunk in container.logs(stream=True, follow=True):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                on_line(line.decode(errors="replace").rstrip())
+    except (APIError, *BROKEN):
+        return
+    finally:
+        if rest:
+            on_line(rest.decode(errors="replace").rstrip())

@@ -1,0 +1,63 @@
+"""A worker's life: load the model once, then answer the front's frames until the front is gone."""
+
+import ctypes
+import gc
+import os
+import signal
+import socket
+import sys
+import traceback
+from typing import BinaryIO, List, cast
+
+from . import protocol, scoring
+
+PR_SET_PDEATHSIG = 1
+TRACE_LINES = 20
+LONGEST = 2000  # characters of a text that may quote data
+
+
+def main(arguments: List[str]) -> int:
+    """Serve the model at `arguments[1]` over the inherited socket `arguments[0]`; `arguments[2]` is the front."""
+    descriptor, model_dir, front = int(arguments[0]), arguments[1], int(arguments[2])
+    _end_with(front)
+    # A program that the model starts must not hold the connection open.
+    os.set_inheritable(descriptor, False)
+    stream = cast("BinaryIO", socket.socket(fileno=descriptor).makefile("rwb"))
+    try:
+        return _serve(stream, model_dir)
+    except (BrokenPipeError, ConnectionResetError):
+        return 0
+
+
+def _serve(stream: BinaryIO, model_dir: str) -> int:
+    try:
+        model = scoring.load(model_dir)
+    except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit too
+        trace = traceback.format_exc()
+        sys.stderr.write(trace)
+        lines = [line[:LONGEST] for line in trace.splitlines()[-TRACE_LINES:]]
+        protocol.write_frame(stream, {"event": "failed", "what": scoring.describe(error)[:LONGEST], "trace": lines})
+        return 1
+    # What the libraries made while they were imported lives as long as the process: a collection that walks all of it
+    # costs a request 100 ms and more.
+    gc.collect()
+    if hasattr(gc, "freeze"):
+        gc.freeze()
+    protocol.write_frame(stream, {"event": "ready", "mlflow_version": model.mlflow_version})
+    while True:
+        frame = protocol.read_frame(stream)
+        if frame is None:
+            return 0
+        head, body = frame
+        status, answer = scoring.answer(model, head["content_type"], body)
+        protocol.write_frame(stream, {"status": status}, answer)
+
+
+def _end_with(front: int) -> None:
+    """Have the kernel end this process when the front ends, even in the middle of a prediction."""
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    except (OSError, AttributeError):
+        return  # the end of the connection is then what ends it
+    if os.getppid() != front:
+        sys.exit(0)

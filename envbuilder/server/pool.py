@@ -1,0 +1,189 @@
+"""The workers of a front: hands each request to a free one, and replaces those that end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .worker_process import Answer, Failure, LoadFailedError, RequestTimeoutError, WorkerProcess
+
+if TYPE_CHECKING:
+    from typing import Deque, Mapping
+
+    from .settings import Settings
+
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 30.0
+STEADY = 10.0
+"""A worker that lived this many seconds is replaced at once, without a delay."""
+MOST_WAITING = 1000
+
+log = logging.getLogger("envbuilder.server")
+
+
+class UnavailableError(Exception):
+    """No worker can take the request now."""
+
+
+class Pool:
+    """A fixed number of workers, kept alive until the pool is closed."""
+
+    def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
+        self.failed: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
+        """Done when the model could not be loaded, however often that was tried, and never was before."""
+        self.loaded = asyncio.Event()
+        """Set when the first worker has loaded the model."""
+        self.mlflow_version: str | None = None
+        self._settings = settings
+        self._environment = environment
+        self._started: set[WorkerProcess] = set()
+        self._ready: set[WorkerProcess] = set()
+        self._idle: Deque[WorkerProcess] = deque()
+        self._waiting: Deque[asyncio.Future[WorkerProcess]] = deque()
+        self._exchanges: set[asyncio.Task[Answer]] = set()
+        self._keepers: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start the workers, without waiting for them."""
+        self._keepers = [asyncio.ensure_future(self._keep()) for _ in range(self._settings.workers)]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request can be answered now, or as soon as a worker is free."""
+        return not all(worker.is_doomed for worker in self._ready)
+
+    @property
+    def pids(self) -> set[int]:
+        """The processes that are this pool's to reap."""
+        return {worker.pid for worker in self._started}
+
+    async def ask(self, content_type: str, body: bytes) -> Answer:
+        """Have a request answered by a free worker.
+
+        Raises UnavailableError, WorkerDiedError or RequestTimeoutError.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.request_timeout
+        worker = await self._take(deadline)
+        # Waiting in line counts for the client's patience, not for the worker's: one that is merely late is not
+        # killed, so the exchange goes on by itself when its client is gone.
+        exchange = loop.create_task(self._exchange(worker, content_type, body))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._forget)
+        done, _ = await asyncio.wait({exchange}, timeout=max(0.0, deadline - loop.time()))
+        if not done:
+            raise RequestTimeoutError
+        return exchange.result()
+
+    async def close(self) -> None:
+        """End all workers."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        for worker in list(self._started):
+            worker.kill()
+            await worker.ended.wait()
+        await asyncio.gather(*self._exchanges, return_exceptions=True)
+
+    def _forget(self, exchange: asyncio.Task[Answer]) -> None:
+        self._exchanges.discard(exchange)
+        if not exchange.cancelled():
+            exchange.exception()  # asked for, so that asyncio does not warn when nobody waits for it
+
+    async def _exchange(self, worker: WorkerProcess, content_type: str, body: bytes) -> Answer:
+        try:
+            return await worker.ask(content_type, body, self._settings.request_timeout)
+        except RequestTimeoutError:
+            log.warning("worker %d answers no more (limit %g s), killed", worker.pid, self._settings.request_timeout)
+            raise
+        finally:
+            self._give_back(worker)
+
+    async def _take(self, deadline: float) -> WorkerProcess:
+        while self._idle:
+            worker = self._idle.popleft()
+            if not worker.is_doomed:
+                return worker
+        if not self.is_ready or len(self._waiting) >= MOST_WAITING:
+            raise UnavailableError
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[WorkerProcess] = loop.create_future()
+        self._waiting.append(turn)
+        try:
+            await asyncio.wait({turn}, timeout=max(0.0, deadline - loop.time()))
+        except asyncio.CancelledError:
+            if turn.done() and turn.exception() is None:
+                self._give_back(turn.result())
+            turn.cancel()
+            raise
+        if not turn.done():
+            turn.cancel()
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(turn)
+            raise RequestTimeoutError
+        return turn.result()
+
+    def _give_back(self, worker: WorkerProcess) -> None:
+        if worker not in self._ready or worker.is_doomed:
+            return
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(worker)
+                return
+        self._idle.append(worker)
+
+    async def _keep(self) -> None:
+        """Keep one worker alive."""
+        loop = asyncio.get_running_loop()
+        failures, delay = 0, 0.0
+        while not self.failed.done():
+            await asyncio.sleep(delay)
+            delay = min(LONGEST_DELAY, max(FIRST_DELAY, delay * 2))
+            started = loop.time()
+            try:
+                worker = await self._load()
+            except LoadFailedError as error:
+                failures += 1
+                log.warning("the model does not load (attempt %d): %s", failures, error)
+                if not self.loaded.is_set() and failures >= self._settings.load_attempts and not self.failed.done():
+                    self.failed.set_result(error.failure)
+                continue
+            log.info("worker %d has loaded the model in %.1f s", worker.pid, loop.time() - started)
+            started, failures = loop.time(), 0
+            await worker.ended.wait()
+            self._remove(worker)
+            log.warning("worker %d %s; it is replaced", worker.pid, worker.how_it_ended())
+            if loop.time() - started >= STEADY:
+                delay = 0.0
+
+    async def _load(self) -> WorkerProcess:
+        worker = await WorkerProcess.start(self._settings, self._environment)
+        self._started.add(worker)
+        try:
+            await worker.loaded()
+        except LoadFailedError:
+            worker.kill()
+            await worker.ended.wait()
+            self._started.discard(worker)
+            raise
+        self.mlflow_version = worker.mlflow_version
+        self._ready.add(worker)
+        self.loaded.set()
+        self._give_back(worker)
+        return worker
+
+    def _remove(self, worker: WorkerProcess) -> None:
+        self._started.discard(worker)
+        self._ready.discard(worker)
+        with contextlib.suppress(ValueError):
+            self._idle.remove(worker)
+        if self._ready:
+            return
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(UnavailableError())

@@ -1,0 +1,35 @@
+"""The frames that the front and a worker exchange: a fixed header, a small JSON head and a body of bytes."""
+
+import json
+import struct
+from typing import Any, BinaryIO, Dict, Optional, Tuple
+
+Head = Dict[str, Any]
+
+HEADER = struct.Struct("!IQ")
+
+
+def pack(head: Head, body_size: int) -> bytes:
+    """Return what comes before a body of `body_size` bytes."""
+    text = json.dumps(head).encode("utf-8")
+    return HEADER.pack(len(text), body_size) + text
+
+
+def write_frame(stream: BinaryIO, head: Head, body: bytes = b"") -> None:
+    """Write one frame to a blocking stream."""
+    stream.write(pack(head, len(body)))
+    stream.write(body)
+    stream.flush()
+
+
+def read_frame(stream: BinaryIO) -> Optional[Tuple[Head, bytes]]:
+    """Read one frame from a blocking stream; None when the other side is gone."""
+    header = stream.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    head_size, body_size = HEADER.unpack(header)
+    head = stream.read(head_size)
+    body = stream.read(body_size)
+    if len(head) < head_size or len(body) < body_size:
+        return None
+    return json.loads(head.decode("utf-8")), body

@@ -1,0 +1,192 @@
+"""One worker as the front sees it: a process in the model's environment and the connection to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import protocol
+
+if TYPE_CHECKING:
+    from typing import Mapping
+
+    from .settings import Settings
+
+BUFFER = 1 << 20
+STDERR = 2
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a model could not be loaded, and the last lines of the traceback."""
+
+    what: str
+    trace: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A worker's answer to one request; the body is JSON."""
+
+    status: int
+    body: bytes
+
+
+class LoadFailedError(Exception):
+    """The worker could not load the model."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.what)
+        self.failure = failure
+
+
+class WorkerDiedError(Exception):
+    """The worker ended before it answered."""
+
+
+class RequestTimeoutError(Exception):
+    """The request took longer than it may."""
+
+
+class WorkerProcess:
+    """A started worker; it takes one request at a time."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.ended = asyncio.Event()
+        self.mlflow_version = ""
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._overdue = False
+        self.is_doomed = False
+        """Ended, or about to: it takes no more requests."""
+        loop = asyncio.get_running_loop()
+        # A thread waits because the connection says nothing while a child that the model forked holds it open.
+        threading.Thread(target=self._wait, args=(loop,), daemon=True).start()
+
+    @classmethod
+    async def start(cls, settings: Settings, environment: Mapping[str, str]) -> WorkerProcess:
+        """Start a worker; it begins to load the model."""
+        ours, theirs = socket.socketpair()
+        worker = Path(__file__).with_name("worker.py")
+        descriptor = theirs.fileno()
+        command = (settings.model_python, "-I", "-u", str(worker))
+        arguments = (str(descriptor), settings.model_dir, str(os.getpid()))
+        try:
+            # Its own session: what the model starts can be ended with it, and a terminal's Ctrl-C reaches the front
+            # only. What the model prints goes to the log, because stdout is the answer of `predict` and `try`.
+            process = subprocess.Popen(  # noqa: ASYNC220 - a fork, done in a millisecond
+                (*command, *arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=STDERR,
+                pass_fds=(descriptor,),
+                start_new_session=True,
+                env=_environment(environment, settings),
+            )
+        except OSError as error:
+            ours.close()
+            raise LoadFailedError(Failure(f"cannot start `{settings.model_python}`: {error}")) from error
+        finally:
+            theirs.close()
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=BUFFER)
+        return cls(process, reader, writer)
+
+    @property
+    def pid(self) -> int:
+        """The process, also after its end."""
+        return self._process.pid
+
+    async def loaded(self) -> None:
+        """Wait until the model is loaded; raises LoadFailedError."""
+        try:
+            head, _ = await self._receive()
+        except (OSError, EOFError):
+            await self.ended.wait()
+            what = f"the worker {self.how_it_ended()} while it loaded the model"
+            raise LoadFailedError(Failure(what)) from None
+        if head["event"] != "ready":
+            raise LoadFailedError(Failure(head["what"], tuple(head["trace"])))
+        self.mlflow_version = head["mlflow_version"]
+
+    async def ask(self, content_type: str, body: bytes, timeout: float) -> Answer:
+        """Have one request answered; a worker that takes longer is stuck and killed."""
+        overdue = asyncio.get_running_loop().call_later(timeout, self._give_up)
+        try:
+            self._writer.write(protocol.pack({"content_type": content_type}, len(body)))
+            self._writer.write(body)
+            await self._writer.drain()
+            head, answer = await self._receive()
+        except (OSError, EOFError):
+            self.kill()
+            if self._overdue:
+                raise RequestTimeoutError from None
+            await self.ended.wait()
+            raise WorkerDiedError(f"the worker {self.how_it_ended()} while it answered the request") from None
+        except BaseException:
+            self.kill()  # the answer to this request would be taken for the next one's
+            raise
+        finally:
+            overdue.cancel()
+        return Answer(head["status"], answer)
+
+    def kill(self) -> None:
+        """End the worker and what it started."""
+        self.is_doomed = True
+        if not self.ended.is_set():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def how_it_ended(self) -> str:
+        """Say how the process ended, as the end of a sentence."""
+        code = self._process.returncode
+        if code is not None and code < 0:
+            hint = ", possibly for lack of memory" if -code == signal.SIGKILL else ""
+            return f"was ended by {signal.Signals(-code).name}{hint}"
+        return f"exited with code {code}"
+
+    def _give_up(self) -> None:
+        self._overdue = True
+        self.kill()
+
+    async def _receive(self) -> tuple[protocol.Head, bytes]:
+        header = await self._reader.readexactly(protocol.HEADER.size)
+        head_size, body_size = protocol.HEADER.unpack(header)
+        head = json.loads(await self._reader.readexactly(head_size))
+        return head, await self._reader.readexactly(body_size)
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Only looks: while the process is not reaped its number, and its group's, cannot be anybody else's.
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(self._on_end)
+
+    def _on_end(self) -> None:
+        self.kill()  # children that are left
+        self._process.wait()
+        self.ended.set()
+        self._writer.transport.abort()
+
+
+def _environment(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    programs = str(Path(settings.model_python).parent)
+    home = environment.get("HOME", "")
+    return {
+        # Not from a container that may have no network, and not without being asked.
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        **environment,
+        # Libraries that keep caches at home find a place on a read-only root too.
+        "HOME": home if home and os.access(home, os.W_OK) else environment.get("TMPDIR", "/tmp"),  # noqa: S108
+        "PATH": os.pathsep.join(part for part in (programs, environment.get("PATH", os.defpath)) if part),
+    }

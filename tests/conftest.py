@@ -1,0 +1,100 @@
+"""Fixtures that many tests share: a machine with a cache, the examples, a real Docker engine, a fence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from envbuilder.machine import Machine
+from envbuilder.reporter import Reporter
+from envbuilder.settings import Settings
+from tests import docker_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+docker_host = docker_engine.docker_host
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+EXAMPLES = REPOSITORY / "examples"
+EXAMPLE_NAMES = ("iris", "text", "scale")
+BASE = "debian:bookworm"
+
+
+@dataclass
+class RecordingReporter(Reporter):
+    """Keeps what was reported."""
+
+    warnings: list[str] = field(default_factory=list)
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    stages: list[str] = field(default_factory=list)
+
+    def ended(self, stage: str, seconds: float, detail: str = "") -> None:
+        del seconds, detail
+        self.stages.append(stage)
+
+    def line(self, stage: str, text: str) -> None:
+        self.lines.append((stage, text))
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture(scope="session")
+def cache(pytestconfig: pytest.Config) -> Path:
+    """A cache that outlives the run: a second run of the tests downloads nothing."""
+    if pytestconfig.cache is None:
+        pytest.fail("the tests need pytest's cache plugin")
+    return pytestconfig.cache.mkdir("envbuilder")
+
+
+@pytest.fixture
+def reporter() -> RecordingReporter:
+    return RecordingReporter()
+
+
+@pytest.fixture
+def machine(cache: Path, reporter: RecordingReporter) -> Machine:
+    """This machine, with the tests' own cache."""
+    return Machine(settings=replace(Settings.from_environ(os.environ), cache_dir=cache), reporter=reporter)
+
+
+@pytest.fixture
+def docker_machine(machine: Machine, docker_host: str) -> Machine:
+    """This machine, with the tests' Docker engine."""
+    environ = {**dict(machine.settings.environ), "DOCKER_HOST": docker_host}
+    return replace(machine, settings=replace(machine.settings, environ=tuple(environ.items())))
+
+
+def expected(name: str) -> list[dict[str, Any]]:
+    """Return the requests to an example with what MLflow's own server answers."""
+    cases: list[dict[str, Any]] = json.loads((EXAMPLES / "expected" / f"{name}.json").read_text())
+    return cases
+
+
+_STARTS = {"engine", "network", "process"}
+
+
+@pytest.fixture(autouse=True)
+def fence(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test that starts a program without the mark that says so."""
+    marks = {mark.name for mark in request.node.iter_markers()}
+    if marks & _STARTS:
+        yield
+        return
+    started: list[object] = []
+    original = subprocess.Popen.__init__
+
+    def noted(self: Any, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passed through
+        started.append(arguments[0] if arguments else options.get("args"))
+        original(self, *arguments, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", noted)
+    yield
+    assert not started, f"this test starts programs and needs the mark `process`: {started}"

@@ -1,0 +1,183 @@
+"""A real Docker engine for the tests: the one that answers, or a private one started for the session.
+
+Where none answers, Debian's `docker.io` is installed if this machine lets us (Debian, root), and a `dockerd` with its
+own socket and data folder is started; it is stopped, unmounted and removed at the end of the session.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import docker
+import pytest
+from docker.errors import DockerException
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
+_START_SECONDS: Final = 40
+_STOP_SECONDS: Final = 30
+_POLICY: Final = Path("/usr/sbin/policy-rc.d")
+
+
+@pytest.fixture(scope="session")
+def docker_host() -> Iterator[str]:
+    """Give the DOCKER_HOST of an engine that answers."""
+    host = os.environ.get("DOCKER_HOST", _DEFAULT_HOST)
+    if answers(host):
+        yield host
+        return
+    if shutil.which("dockerd", path=_path()) is None:
+        _install()
+    with private_engine() as started:
+        yield started
+
+
+def answers(host: str) -> bool:
+    """Tell whether an engine answers there."""
+    try:
+        client = docker.DockerClient(base_url=host, timeout=5)
+    except (DockerException, OSError, ValueError):
+        return False
+    try:
+        return bool(client.ping())
+    except (DockerException, OSError):
+        return False
+    finally:
+        client.close()
+
+
+@contextmanager
+def private_engine() -> Iterator[str]:
+    """Start a `dockerd` of our own and give its address while the block lasts."""
+    folder = Path(tempfile.mkdtemp(prefix="ebd-"))
+    bridge_was_there = Path("/sys/class/net/docker0").exists()
+    try:
+        yield from _first_that_starts(folder)
+    finally:
+        _end_leftovers(folder)
+        _unmount(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        ip = shutil.which("ip", path=_path())
+        if not bridge_was_there and ip is not None:
+            subprocess.run([ip, "link", "delete", "docker0"], check=False, capture_output=True)
+
+
+def _first_that_starts(folder: Path) -> Iterator[str]:
+    # Without overlays (a data folder that is an overlay itself) every layer is a full copy: slow, but it works.
+    for driver in ("overlay2", "vfs"):
+        place = folder / driver
+        place.mkdir()
+        host = f"unix://{place}/docker.sock"
+        with (place / "log").open("wb") as log:
+            daemon = _start(place, driver, log.fileno())
+            try:
+                if _wait(daemon, host):
+                    yield host
+                    return
+            finally:
+                _stop(daemon)
+        reason = (place / "log").read_text(errors="replace").strip().splitlines()[-3:]
+    _without_engine("the private dockerd does not start: " + " | ".join(reason))
+
+
+def _start(place: Path, driver: str, log: int) -> subprocess.Popen[bytes]:
+    dockerd = shutil.which("dockerd", path=_path())
+    if dockerd is None:
+        _without_engine("there is no dockerd")
+    command = [
+        dockerd,
+        f"--host=unix://{place}/docker.sock",
+        f"--data-root={place}/data",
+        f"--exec-root={place}/exec",
+        f"--pidfile={place}/pid",
+        f"--storage-driver={driver}",
+        "--log-level=warn",
+    ]
+    setpriv = shutil.which("setpriv", path=_path())
+    if setpriv is not None:
+        # A killed test session takes the daemon with it.
+        command = [setpriv, "--pdeathsig", "TERM", *command]
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"PATH": _path()}, start_new_session=True
+    )
+
+
+def _wait(daemon: subprocess.Popen[bytes], host: str) -> bool:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and daemon.poll() is None:
+        if answers(host):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _stop(daemon: subprocess.Popen[bytes]) -> None:
+    daemon.terminate()
+    try:
+        daemon.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(daemon.pid, signal.SIGKILL)
+        daemon.wait()
+
+
+def _end_leftovers(folder: Path) -> None:
+    """End the processes whose command line names our folder, which no other process has a reason to."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes()
+            if f"{folder}/".encode() in words and words.startswith((b"containerd", b"/usr/bin/containerd")):
+                os.kill(int(entry.name), signal.SIGKILL)
+        except OSError:
+            continue
+
+
+def _unmount(folder: Path) -> None:
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for mount in sorted((mount for mount in mounts if mount.startswith(f"{folder}/")), reverse=True):
+        subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
+
+
+def _install() -> None:
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        _without_engine("no Docker engine answers, and only root on Debian can install one here")
+    # Installing must not start a daemon that nobody stops.
+    forbids = not _POLICY.exists()
+    if forbids:
+        _POLICY.write_text("#!/bin/sh\nexit 101\n")
+        _POLICY.chmod(0o755)
+    try:
+        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        install = [apt, "install", "-y", "-q", "--no-install-recommends", "docker.io"]
+        done = subprocess.run(install, check=False, capture_output=True, env=environ)
+        if done.returncode != 0:
+            subprocess.run([apt, "update", "-q"], check=False, capture_output=True, env=environ)
+            done = subprocess.run(install, check=False, capture_output=True, env=environ)
+    finally:
+        if forbids:
+            _POLICY.unlink(missing_ok=True)
+    if done.returncode != 0 or shutil.which("dockerd", path=_path()) is None:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        _without_engine("docker.io cannot be installed: " + " ".join(last))
+
+
+def _path() -> str:
+    return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def _without_engine(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)

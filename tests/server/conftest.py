@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from uv import find_uv_bin
+
+from tests.server.served import Served, end, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+REQUIREMENTS = ("mlflow-skinny==3.17.2", "scikit-learn", "pandas==3.1.1", "numpy==2.4.6", "cloudpickle==3.1.2")
+
+
+@pytest.fixture(scope="session")
+def model_python(request: pytest.FixtureRequest) -> str:
+    """The interpreter of an environment with MLflow and scikit-learn, made once and kept in pytest's cache."""
+    if sys.version_info < (3, 11):
+        pytest.skip("the models' packages need Python 3.11")
+    key = hashlib.sha256("\n".join((sys.executable, sys.version, *REQUIREMENTS)).encode()).hexdigest()[:12]
+    folder = request.config.cache.mkdir("server-model-environment") / key
+    python = folder / "bin" / "python"
+    if not (folder / "complete").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        uv, environment = find_uv_bin(), {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
+        subprocess.run((uv, "venv", "-q", "--python", sys.executable, folder), check=True, env=environment)
+        install = (uv, "pip", "install", "-q", "--python", python, *REQUIREMENTS)
+        subprocess.run(install, check=True, env=environment)
+        (folder / "complete").touch()
+    return str(python)
+
+
+@pytest.fixture(scope="session")
+def models(request: pytest.FixtureRequest, model_python: str) -> Path:
+    """The folder of the saved models, kept as long as the script that saves them is the same."""
+    script = Path(__file__).with_name("make_models.py")
+    key = hashlib.sha256(script.read_bytes() + model_python.encode()).hexdigest()[:12]
+    folder = request.config.cache.mkdir("server-models") / key
+    if not (folder / "complete").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        subprocess.run((model_python, script, folder), check=True, cwd=folder)
+        (folder / "complete").touch()
+    return folder
+
+
+@pytest.fixture
+def serve(models: Path, model_python: str, tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Starts servers, in a folder that nobody can write to, and ends them with the test."""
+    running: list[Served] = []
+
+    def start_one(
+        model: str, *arguments: str, ready: bool = True, wrap: tuple[str, ...] = (), **environment: str
+    ) -> Served:
+        running.append(start(models / model, model_python, tmp_path, *arguments, wrap=wrap, **environment))
+        if ready:
+            running[-1].wait_ready()
+        return running[-1]
+
+    yield start_one
+    for served in running:
+        end(served)
+
+
+@pytest.fixture(scope="session")
+def shared_server(
+    models: Path, model_python: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Served]]:
+    """Servers that tests use together: one for each model."""
+    running: dict[str, Served] = {}
+
+    def get(model: str) -> Served:
+        if model not in running:
+            running[model] = start(models / model, model_python, tmp_path_factory.mktemp("server"))
+            running[model].wait_ready()
+        return running[model]
+
+    yield get
+    for served in running.values():
+        end(served)
