@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from envbuilder.version import __version__
+
 if TYPE_CHECKING:
     from envbuilder.api import Choices, build, doctor, lock, render, resolve, run, this_machine
-
-__version__ = "0.1.0"
 
 __all__ = ["Choices", "__version__", "build", "doctor", "lock", "render", "resolve", "run", "this_machine"]
 

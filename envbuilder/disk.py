@@ -34,6 +34,19 @@ def full_disk_named(where: Path) -> Iterator[None]:
 
 
 @contextmanager
+def readable_by_all() -> Iterator[None]:
+    """Let what the process writes inside the block be readable by all, whatever its umask was.
+
+    The caches hold files of images, and a sandbox reads them as another user. The umask is the whole process's.
+    """
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
 def replaced_file(path: Path) -> Iterator[IO[bytes]]:
     """Give a stream whose content becomes `path` when the block ends well, and nothing when it does not."""
     with full_disk_named(path.parent):
@@ -88,5 +101,7 @@ def new_directory(path: Path) -> Iterator[Path]:
     with temporary_directory(path.parent) as parent:
         directory = parent / "new"
         directory.mkdir()
+        # Whatever the umask: a sandbox runs as another user.
+        directory.chmod(0o755)
         yield directory
         move_directory(directory, path)

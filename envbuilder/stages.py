@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from envbuilder import __version__, disk, locking, resolution, server_kit
+from envbuilder import disk, locking, resolution, server_kit
 from envbuilder.bases import BaseReference
 from envbuilder.errors import BaseImageError, EngineMissingError, InvalidFileError, Source
 from envbuilder.image_plan import ImagePlan
@@ -16,6 +16,7 @@ from envbuilder.lockfile import SUBDIRS
 from envbuilder.model import Model
 from envbuilder.oci_image import Platform
 from envbuilder.reporter import Timings
+from envbuilder.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,6 +166,7 @@ def _own_platform() -> str:
     )
 
 
+@disk.readable_by_all()
 def make_lock(model: Path, choices: Choices, *, machine: Machine) -> Lock:
     """Lock the model's environment anew, on the chosen or the default base."""
     timings = Timings(machine.reporter)
@@ -210,6 +212,7 @@ def _base(spec: EnvironmentSpec, engine: Engine, choices: Choices, machine: Mach
     return base
 
 
+@disk.readable_by_all()
 def build(model: Path, choices: Choices, *, machine: Machine) -> BuildReport:
     """Make the model's image, try it, and only then name it."""
     timings = Timings(machine.reporter)
@@ -254,15 +257,16 @@ def build(model: Path, choices: Choices, *, machine: Machine) -> BuildReport:
     )
 
 
+@disk.readable_by_all()
 def render(model: Path, choices: Choices, output: Path, *, machine: Machine) -> None:
     """Write the build context, Dockerfile included, to the new directory `output`."""
-    from envbuilder.build_context import BuildContext  # noqa: PLC0415 - Jinja is needed only here and by Docker
+    from envbuilder import build_context  # noqa: PLC0415 - Jinja is needed only here and by Docker
 
     timings = Timings(machine.reporter)
     _, engine = choose_engine(choices.engine, machine)
     plan, _ = make_plan(model, engine, choices, machine=machine, timings=timings)
     with timings.stage("render", str(output)):
-        BuildContext.of(plan, machine=machine).write(output)
+        build_context.make(plan, variant="buildkit", machine=machine).write(output)
 
 
 def _references(tag: str | None, model: Path, plan: ImagePlan) -> tuple[str, ...]:
@@ -308,7 +312,7 @@ def run(image: str, *, engine: EngineName = "auto", port: int = 8080, machine: M
         reason = candidate.available(machine)
         found = candidate.find(reference, machine=machine) if reason is None else None
         if found is not None:
-            with candidate.running(found, port=port, machine=machine) as container:
+            with disk.readable_by_all(), candidate.running(found, port=port, machine=machine) as container:
                 yield container
             return
         reasons.append(f"`{name}`: {reason or 'has no image of that name'}")

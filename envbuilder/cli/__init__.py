@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from envbuilder import __version__
+from envbuilder.version import __version__
 
 _VERBS: Final = {
     "resolve": "What a model asks for, and where each line comes from.",

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from envbuilder import __version__, disk
+from envbuilder import disk
 from envbuilder.cli.console import ConsoleReporter
 from envbuilder.errors import EnvBuilderError
 from envbuilder.machine import Machine
 from envbuilder.settings import Settings
 from envbuilder.stages import ENGINE_NAMES
+from envbuilder.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,6 @@ def verb(name: str) -> Callable[[Callable[..., int | None]], click.Command]:
     def decorate(function: Callable[..., int | None]) -> click.Command:
         @wraps(function)
         def called(*, as_json: bool, quiet: bool, verbose: bool, offline: bool, **arguments: Any) -> NoReturn:  # noqa: ANN401
-            os.umask(0o022)
             signal.signal(signal.SIGTERM, _interrupt)
             reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
             settings = Settings.from_environ(os.environ, offline=offline)

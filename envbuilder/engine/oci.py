@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from envbuilder import bases, digest, disk, docker_archive, layer, process, sandbox, smoke, snapshot
 from envbuilder.base_image import BaseImage, Interpreter
-from envbuilder.engine import BuiltImage, BuiltLayer, Running
-from envbuilder.errors import BaseImageError, Source
+from envbuilder.engine import BuiltImage, BuiltLayer, Running, probe
+from envbuilder.errors import BaseImageError
 from envbuilder.image_plan import ENVIRONMENT_PREFIX, MODEL_DIRECTORY, SERVER_PREFIX, prefix_entries
 from envbuilder.installer import wheels
 from envbuilder.oci_image import Descriptor, Image, Layer
@@ -38,12 +38,6 @@ _LARGE: Final = 4_000_000
 
 _MOST_LARGE: Final = 40
 """Engines take at most 127 layers; the base brings some."""
-
-_PROBE: Final = """
-import json, os, platform, sys
-print(json.dumps({"version": platform.python_version(), "executable": os.path.realpath(sys.executable),
-                  "glibc": platform.libc_ver()[1] if platform.libc_ver()[0] == "glibc" else ""}))
-"""
 
 
 def available(machine: Machine) -> str | None:
@@ -301,42 +295,29 @@ def _unpacked(image: Image, machine: Machine) -> tuple[Path, ...]:
 
 
 def _interpreter(reference: str, image: Image, machine: Machine) -> Interpreter:
-    key = digest.of_json([[item.diff_id for item in image.layers], image.config.env])
-    record = machine.probes / f"{digest.hex_of(key)}.json"
-    if record.exists():
-        return Interpreter(**json.loads(record.read_bytes()))
-    root = snapshot.of_chain(image.layers, store=machine.store, snapshots=machine.snapshots)
-    found = None
+    def ask() -> bytes:
+        root = snapshot.of_chain(image.layers, store=machine.store, snapshots=machine.snapshots)
+        box = sandbox.Sandbox(
+            lower=(root,),
+            command=(_python(reference, image, root), *probe.ARGUMENTS),
+            environ=image.config.env,
+        )
+        finished = sandbox.run(box, timeout=60)
+        if not finished.ok:
+            raise probe.does_not_run(reference, finished.tail)
+        return finished.stdout
+
+    diff_ids = [item.diff_id for item in image.layers]
+    return probe.interpreter(reference, diff_ids=diff_ids, environ=image.config.env, ask=ask, machine=machine)
+
+
+def _python(reference: str, image: Image, root: Path) -> str:
+    """Return the first `python3` on the image's PATH."""
     for folder in dict(image.config.env).get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":"):
         candidate = f"{folder.rstrip('/')}/python3"
         if os.path.lexists(root / candidate.lstrip("/")):
-            found = candidate
-            break
-    if found is None:
-        raise BaseImageError(
-            f"there is no `python3` in `{reference}`",
-            where=Source(file=reference),
-            fix="choose a base image that provides Python, e.g. `python:3.11-slim` or `debian:bookworm`",
-        )
-    finished = sandbox.run(
-        sandbox.Sandbox(lower=(root,), command=(found, "-I", "-S", "-c", _PROBE), environ=image.config.env),
-        timeout=60,
-    )
-    if not finished.ok:
-        raise BaseImageError(
-            f"the Python of `{reference}` does not run here\n" + "\n".join(finished.tail),
-            where=Source(file=reference),
-            fix="choose a base image for this machine's platform",
-        )
-    value = json.loads(finished.stdout)
-    if not value["glibc"]:
-        raise BaseImageError(
-            f"`{reference}` has another C library than glibc, for which few wheels are made",
-            where=Source(file=reference),
-            fix="choose a base of the Debian family, e.g. a `-slim` image instead of an `-alpine` one",
-        )
-    disk.write_file(record, json.dumps(value).encode())
-    return Interpreter(**value)
+            return candidate
+    raise probe.no_python(reference)
 
 
 def _built(descriptor: Descriptor, image: Image, *, reused: tuple[bool, ...]) -> BuiltImage:

@@ -139,7 +139,7 @@ def both(cache: Path, docker_host: str) -> dict[str, tuple[BuildReport, Machine]
 
     settings = replace(Settings.from_environ({**os.environ, "DOCKER_HOST": docker_host}), cache_dir=cache)
     machine = Machine(settings=settings, reporter=Reporter())
-    return {name: (built("iris", name, machine), machine) for name in ("oci", "docker")}  # type: ignore[arg-type]
+    return {name: (built("iris", name, machine), machine) for name in ("oci", "docker")}
 
 
 def files_of_oci(report: BuildReport, machine: Machine) -> dict[str, str]:
@@ -161,7 +161,7 @@ def files_of_docker(report: BuildReport, machine: Machine) -> dict[str, str]:
     client = docker.DockerClient(base_url=dict(machine.settings.environ)["DOCKER_HOST"])
     container = client.containers.create(report.image.identity)
     try:
-        data = b"".join(container.export())
+        data = b"".join(container.export())  # type: ignore[arg-type]  # the stubs say text
     finally:
         container.remove()
         client.close()
@@ -196,7 +196,7 @@ def test_both_engines_give_the_same_labels_user_and_entrypoint(both: dict[str, t
     config = machine.store.image(report.image.digest).config
     report, machine = both["docker"]
     client = docker.DockerClient(base_url=dict(machine.settings.environ)["DOCKER_HOST"])
-    found = client.api.inspect_image(report.image.identity)["Config"]
+    found = client.api.inspect_image(report.image.identity)["Config"]  # type: ignore[no-untyped-call]
     client.close()
     assert dict(config.labels) == found["Labels"]
     assert config.user == found["User"]

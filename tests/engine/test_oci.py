@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envbuilder import digest, stages
+from envbuilder.bases import BaseReference
 from envbuilder.engine import oci
 from envbuilder.errors import BaseImageError
 from envbuilder.image_store import ImageStore
@@ -70,9 +71,7 @@ def test_only_the_model_layer_is_made_when_only_the_model_changed(machine: Machi
 
 
 def test_a_layout_and_a_tar_serve_as_bases_too(machine: Machine, tmp_path: Path) -> None:
-    made = oci.base_image(
-        stages.BaseReference.parse(BASE), platform=stages.platform_of(stages.Choices()), machine=machine
-    )
+    made = oci.base_image(BaseReference.parse(BASE), platform=stages.platform_of(stages.Choices()), machine=machine)
     assert made.image is not None
     layout = tmp_path / "base"
     machine.store.export(made.image.descriptor(), ("base:1",), layout)
