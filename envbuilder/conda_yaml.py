@@ -12,19 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from envbuilder.errors import InvalidFileError, Source
+from envbuilder.fields import Stated, describe, get_document, get_text, get_texts
+from envbuilder.problems import Problems, shown
 from envbuilder.requirement import redact
-from envbuilder.yaml_text import (
-    EMPTY,
-    Node,
-    Problems,
-    Stated,
-    describe,
-    get_document,
-    get_text,
-    get_texts,
-    load,
-    shown,
-)
+from envbuilder.yaml_text import EMPTY, Node, load
 
 MAX_LENGTH: Final = 1000
 

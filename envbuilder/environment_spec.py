@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from envbuilder.yaml_text import Stated, shown
+from envbuilder.fields import Stated
+from envbuilder.problems import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

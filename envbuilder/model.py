@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
+from envbuilder import example_request
 from envbuilder.conda_yaml import CondaYaml
 from envbuilder.errors import InvalidFileError, ModelError, Source
-from envbuilder.mlmodel import (
-    ArrayType,
-    ColumnSpec,
-    DataType,
-    InputExample,
-    Json,
-    MapType,
-    MLmodel,
-    ObjectType,
-    Signature,
-    TensorSpec,
-)
+from envbuilder.mlmodel import MLmodel
+from envbuilder.problems import Problems, shown
 from envbuilder.python_env_yaml import PythonEnvYaml
 from envbuilder.requirement import PipOption, classify
 from envbuilder.requirements_txt import INCLUDES, RequirementsTxt, included_path
-from envbuilder.yaml_text import MAX_BYTES, Problems, Stated, shown
+from envbuilder.yaml_text import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from envbuilder.fields import Stated
 
 T = TypeVar("T")
 
@@ -41,9 +32,6 @@ _CHUNK: Final = 1024 * 1024
 _SEARCH_DEPTH: Final = 4
 _SEARCH_DIRECTORIES: Final = 2000
 _MAX_INCLUDES: Final = 32
-_MAX_ELEMENTS: Final = 1_000_000
-_SERVING_FILES: Final = ("serving_input_example.json", "serving_input_payload.json")
-_CHAT_KEYS: Final = frozenset({"messages", "prompt", "input"})
 _URI_SCHEMES: Final = ("runs:", "models:", "mlflow-artifacts:", "s3:", "gs:", "dbfs:", "azureml:", "wasbs:", "abfss:")
 
 
@@ -95,7 +83,9 @@ class Model:
         requirements = reader.environment(None, "requirements.txt", reader.parse_requirements)
         included = reader.included(conda, python_env, requirements)
         reader.problems.finish()
-        body, reason = _example_request(mlmodel, reader.optional)
+        example = mlmodel.input_example
+        texts = reader.texts(example_request.candidates(example))
+        body, reason = example_request.make(example, mlmodel.signature, texts)
         # Hashing comes last: what is wrong with a model of many gigabytes is said at once.
         files = tuple(_file(paths[path], path, root / path) for path in sorted(paths))
         return cls(
@@ -134,8 +124,8 @@ class _Reader:
                 f"cannot be read: {error.strerror}", where=Source(file=self.name(path)), fix="check its permissions"
             ) from error
 
-    def optional(self, path: str) -> bytes | None:
-        return self.text(path) if path in self.paths else None
+    def texts(self, paths: Iterable[str]) -> dict[str, bytes]:
+        return {path: self.text(path) for path in paths if path in self.paths}
 
     def environment(self, named: Stated[str] | None, default: str, parse: Callable[..., T]) -> T | None:
         path = default if named is None else _inside(named, self.problems)
@@ -336,142 +326,3 @@ def _file(real: Path, path: str, shown_as: Path) -> ModelFile:
 def _digest_of(files: tuple[ModelFile, ...]) -> str:
     lines = "".join(f"{file.path}\0{file.digest}\n" for file in files)
     return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
-
-
-class _NoExampleError(Exception):
-    """Says why a request cannot be made this way."""
-
-
-def _example_request(mlmodel: MLmodel, read: Callable[[str], bytes | None]) -> tuple[bytes | None, str]:
-    """Return a body for `POST /invocations` and where it comes from, or None and why there is none."""
-    example, signature = mlmodel.input_example, mlmodel.signature
-    named = (example.serving_path,) if example is not None and example.serving_path is not None else ()
-    reasons = []
-    for path in (*named, *_SERVING_FILES):
-        if (text := read(path)) is not None:
-            try:
-                return _canonical(_json(text, path)), f"`{path}`"
-            except _NoExampleError as error:
-                reasons.append(str(error))
-    if example is not None and example.path is not None:
-        try:
-            return _canonical(_converted(example, read)), f"`{example.path}`, converted"
-        except _NoExampleError as error:
-            reasons.append(str(error))
-    try:
-        return _canonical(_made_up(signature)), "; ".join((*reasons, "made from the signature"))
-    except _NoExampleError as error:
-        return None, "; ".join((*reasons, str(error)))
-
-
-def _json(text: bytes, path: str) -> Json:
-    if len(text) > MAX_BYTES:
-        raise _NoExampleError(f"`{path}` is larger than {MAX_BYTES // 1024 // 1024} MiB")
-    try:
-        # NaN and infinity are no JSON; null is how a missing number is sent.
-        decoded: Json = json.loads(text, parse_constant=lambda _: None)
-    except (ValueError, RecursionError) as error:
-        raise _NoExampleError(f"`{path}` is not JSON") from error
-    return decoded
-
-
-def _canonical(body: Json) -> bytes:
-    try:
-        # Keys keep their order: the columns of records and of named inputs may depend on it.
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise _NoExampleError("the example holds values that JSON cannot carry") from error
-
-
-def _converted(example: InputExample, read: Callable[[str], bytes | None]) -> Json:
-    """Turn a saved input example into a request, as MLflow does."""
-    path = example.path or ""
-    text = read(path)
-    if text is None:
-        raise _NoExampleError(f"`{shown(path)}` does not exist")
-    data, params = _json(text, path), None
-    if example.has_params and isinstance(data, dict) and "data" in data:
-        params, data = data.get("params"), data["data"]
-    body: dict[str, Json]
-    match example.type, data:
-        case "dataframe", dict():
-            body = {"dataframe_split": data}
-        case "dataframe", list():
-            records = example.orient == "records" or (bool(data) and all(isinstance(row, dict) for row in data))
-            body = {"dataframe_records": data} if records else {"dataframe_split": {"data": data}}
-        case "ndarray", dict() if data.keys() & {"inputs", "instances"}:
-            body = data
-        case "json_object", dict() if data.keys() & _CHAT_KEYS:
-            return {**data, **params} if isinstance(params, dict) else data
-        case (("ndarray" | "json_object"), _):
-            body = {"inputs": data}
-        case _:
-            raise _NoExampleError(
-                f"`{shown(path)}` is of type `{shown(str(example.type))}`, which no request can carry"
-            )
-    return {**body, "params": params} if params else body
-
-
-def _made_up(signature: Signature | None) -> Json:
-    """Make a request of plain values that fits the signature."""
-    if signature is None or signature.inputs is None:
-        raise _NoExampleError("there is no input example, and no signature to make one from")
-    tensors = [one for one in signature.inputs if isinstance(one, TensorSpec)]
-    if tensors:
-        values: dict[str | int | None, Json] = {one.name: _zeros(one) for one in tensors}
-        if None in values:
-            return {"inputs": values[None]}
-        return {"inputs": {str(name): value for name, value in values.items()}}
-    columns = [one for one in signature.inputs if isinstance(one, ColumnSpec) and one.required]
-    row: list[Json] = [_plain_value(one.type) for one in columns]
-    if signature.from_type_hint:
-        return {"inputs": row}
-    names: list[Json] = [one.name for one in columns if one.name is not None]
-    return {"dataframe_split": {"columns": names, "data": [row]} if names else {"data": [row]}}
-
-
-_PLAIN_VALUES: Final[dict[str, Json]] = {
-    "boolean": False,
-    "integer": 0,
-    "long": 0,
-    "float": 0.0,
-    "double": 0.0,
-    "string": "a",
-    "binary": "YQ==",
-    "datetime": "2020-01-01T00:00:00",
-    "any": "a",
-    "sparkml_vector": [0.0],
-}
-
-
-def _plain_value(data_type: DataType) -> Json:
-    match data_type:
-        case ArrayType():
-            return [_plain_value(data_type.items)]
-        case MapType():
-            return {"a": _plain_value(data_type.values)}
-        case ObjectType():
-            return {one.name: _plain_value(one.type) for one in data_type.properties if one.required}
-        case _:
-            if data_type.name not in _PLAIN_VALUES:
-                raise _NoExampleError(f"no example value is known for the type `{shown(data_type.name)}`")
-            return _PLAIN_VALUES[data_type.name]
-
-
-def _zeros(tensor: TensorSpec) -> Json:
-    shape = [1 if length < 0 else length for length in tensor.shape]
-    if math.prod(shape) > _MAX_ELEMENTS or len(shape) > 32:  # noqa: PLR2004 the most that NumPy has
-        raise _NoExampleError("a tensor of the signature is too large to make up")
-    if tensor.dtype.startswith(("int", "uint")):
-        value: Json = 0
-    elif tensor.dtype.startswith("float"):
-        value = 0.0
-    elif tensor.dtype.startswith("bool"):
-        value = False
-    elif tensor.dtype.startswith("datetime"):
-        value = "2020-01-01T00:00:00"
-    else:
-        value = "a"
-    for length in reversed(shape):
-        value = [value] * length
-    return value

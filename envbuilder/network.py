@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -12,6 +11,7 @@ from urllib3.util import Retry
 
 from envbuilder import digest, disk
 from envbuilder.errors import LockMismatchError, Source, UnreachableError
+from envbuilder.url import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,12 +45,6 @@ def session(settings: Settings) -> requests.Session:
     if settings.ca_file is not None:
         opened.verify = str(settings.ca_file)
     return opened
-
-
-def without_credentials(url: str) -> str:
-    """Return `url` without user and password, fit to be shown."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def get(opened: requests.Session, url: str, *, settings: Settings) -> requests.Response:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from envbuilder.errors import Source
+from envbuilder.fields import Stated, get_document, get_text, get_texts
+from envbuilder.problems import Problems
 from envbuilder.requirement import redact
-from envbuilder.yaml_text import Problems, Stated, get_document, get_text, get_texts, load
+from envbuilder.yaml_text import load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement as ParsedRequirement
 from packaging.utils import NormalizedName, canonicalize_name, canonicalize_version
 
 from envbuilder.errors import InvalidFileError, Problem, Source
-from envbuilder.yaml_text import shown
+from envbuilder.problems import shown
 
 if TYPE_CHECKING:
     from packaging.specifiers import Specifier

@@ -8,8 +8,9 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from envbuilder.errors import Source
+from envbuilder.fields import Stated
 from envbuilder.requirement import redact
-from envbuilder.yaml_text import Stated, decode
+from envbuilder.yaml_text import decode
 
 if TYPE_CHECKING:
     from envbuilder.requirement import PipOption

@@ -13,10 +13,11 @@ from packaging.utils import canonicalize_name
 
 from envbuilder.environment_spec import EnvironmentSpec, Overridden, UnusedOption
 from envbuilder.errors import InvalidFileError, Problem, Source
+from envbuilder.fields import Stated
+from envbuilder.problems import Problems, shown
 from envbuilder.python_request import PythonRequest
 from envbuilder.requirement import DirectReference, PipOption, Requirement, classify
 from envbuilder.requirements_txt import INCLUDES, included_path
-from envbuilder.yaml_text import Problems, Stated, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -115,6 +116,8 @@ def _python_loser(text: str, source: Source, winner: Stated[PythonRequest]) -> O
 
 def with_python(spec: EnvironmentSpec, text: str, *, source: Source) -> EnvironmentSpec:
     """Return the spec with the Python that `source` chooses; the one it had is kept as overridden."""
+    if not text.strip(" *"):
+        raise InvalidFileError("no Python version is named", where=source, fix="name one, such as `3.11`")
     chosen = Stated(value=PythonRequest.parse(text, source=source), source=source)
     lost = Overridden(
         field="python",

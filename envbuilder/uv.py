@@ -13,9 +13,10 @@ from urllib.parse import unquote, urlsplit
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
-from envbuilder import digest, network, process
+from envbuilder import digest, process
 from envbuilder.errors import EngineMissingError, LockImpossibleError, UnreachableError
 from envbuilder.lockfile import LockedPackage
+from envbuilder.url import without_credentials
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -134,7 +135,7 @@ def _package(item: dict[str, Any], edges: dict[str, list[str]], ranks: dict[Tag,
     return LockedPackage(
         name=name,
         version=str(item["version"]),
-        url=network.without_credentials(url),
+        url=without_credentials(url),
         sha256=digest.of_hex(sha256),
         dependencies=tuple(sorted(edges.get(name, ()))),
     )

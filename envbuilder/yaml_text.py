@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Generic, NoReturn, Protocol, TypeAlias, TypeVar
+from typing import Final, NoReturn, Protocol, TypeAlias
 
 import yaml
 
-from envbuilder.errors import EnvBuilderError, InvalidFileError, Problem, Source
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from envbuilder.errors import InvalidFileError, Source
+from envbuilder.problems import Problems, shown
 
 MAX_BYTES: Final = 10 * 1024 * 1024
 MAX_DEPTH: Final = 64
@@ -26,42 +24,12 @@ Node: TypeAlias = "str | bool | tuple[Node, ...] | Mapping[str, Node] | None"
 
 EMPTY: Final[Mapping[str, Node]] = MappingProxyType({})
 
-T_co = TypeVar("T_co", covariant=True)
-
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG: Final = "tag:yaml.org,2002:"
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _SCALAR_TAGS: Final = frozenset({"!", *(f"{_TAG}{name}" for name in ("str", "int", "float", "timestamp"))})
 _MERGE: Final = "<<"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stated(Generic[T_co]):
-    """A value and where it was written."""
-
-    value: T_co
-    source: Source
-
-
-class Problems:
-    """The problems found so far in what is being read; a reader raises them all at once."""
-
-    def __init__(self) -> None:
-        self._found: list[Problem] = []
-
-    def add(self, what: str, *, where: Source | None = None, fix: str | None = None) -> None:
-        """Note one problem."""
-        self._found.append(Problem(what=what, where=where, fix=fix))
-
-    def extend(self, problems: Iterable[Problem]) -> None:
-        """Note the problems of a part that was read on its own."""
-        self._found.extend(problems)
-
-    def finish(self, kind: type[EnvBuilderError] = InvalidFileError) -> None:
-        """Raise `kind` with all problems, if there are any."""
-        if self._found:
-            raise kind(tuple(self._found))
 
 
 def load(text: str | bytes, *, source_file: str) -> Node:
@@ -263,96 +231,6 @@ def _line(event: yaml.Event) -> int:
 
 def _at(mark: _Mark | None) -> str:
     return f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-
-
-def shown(text: str, *, limit: int = 100) -> str:
-    """Return `text` fit for a message: no control characters, not endless."""
-    printable = "".join(character if character.isprintable() else "�" for character in text)
-    return printable if len(printable) <= limit else f"{printable[:limit]}…"
-
-
-def describe(node: Node) -> str:
-    """Name the kind of `node` for a message."""
-    match node:
-        case None:
-            return "nothing"
-        case bool():
-            return "true or false"
-        case str():
-            return "text"
-        case tuple():
-            return "a list"
-        case _:
-            return "a mapping"
-
-
-def get_text(mapping: Mapping[str, Node], key: str, source: Source, problems: Problems) -> Stated[str] | None:
-    """Return the text at `key` and its source; None where there is none."""
-    value = mapping.get(key)
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return Stated(value=value, source=source.child(key))
-    problems.add(
-        f"expected text, got {describe(value)}", where=source.child(key), fix=f"write `{key}: VALUE` on one line"
-    )
-    return None
-
-
-def get_boolean(mapping: Mapping[str, Node], key: str, source: Source, problems: Problems) -> bool | None:
-    """Return true or false at `key`; None where there is none."""
-    value = mapping.get(key)
-    if value is None or isinstance(value, bool):
-        return value
-    problems.add(
-        f"expected true or false, got {describe(value)}", where=source.child(key), fix="write `true` or `false`"
-    )
-    return None
-
-
-def get_mapping(mapping: Mapping[str, Node], key: str, source: Source, problems: Problems) -> Mapping[str, Node] | None:
-    """Return the mapping at `key`; None where there is none."""
-    value = mapping.get(key)
-    if value is None or isinstance(value, Mapping):
-        return value
-    problems.add(
-        f"expected a mapping, got {describe(value)}", where=source.child(key), fix=f"write `{key}:` and indented keys"
-    )
-    return None
-
-
-def get_sequence(mapping: Mapping[str, Node], key: str, source: Source, problems: Problems) -> tuple[Node, ...]:
-    """Return the list at `key`; empty where there is none."""
-    value = mapping.get(key)
-    if value is None:
-        return ()
-    if isinstance(value, tuple):
-        return value
-    problems.add(
-        f"expected a list, got {describe(value)}", where=source.child(key), fix=f"write `{key}:` and lines with `- `"
-    )
-    return ()
-
-
-def get_texts(mapping: Mapping[str, Node], key: str, source: Source, problems: Problems) -> tuple[Stated[str], ...]:
-    """Return the list of texts at `key`, each with its source."""
-    found = []
-    for index, item in enumerate(get_sequence(mapping, key, source, problems)):
-        where = source.child(key).child(index)
-        if isinstance(item, str):
-            found.append(Stated(value=item, source=where))
-        elif item is not None:
-            problems.add(f"expected text, got {describe(item)}", where=where, fix="quote the line if it holds a `: `")
-    return tuple(found)
-
-
-def get_document(node: Node, source: Source, what: str) -> Mapping[str, Node]:
-    """Return the document as a mapping; raise `InvalidFileError` where it is something else."""
-    if isinstance(node, Mapping):
-        return node
-    raise InvalidFileError(
-        f"expected {what} (a mapping), got {describe(node)}", where=source, fix=f"check that this file is {what}"
-    )
 
 
 def plain(node: Node) -> object:

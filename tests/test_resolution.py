@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envbuilder.errors import InvalidFileError, Problem
+from envbuilder.errors import InvalidFileError, Problem, Source
 from envbuilder.model import Model
-from envbuilder.resolution import resolve
+from envbuilder.resolution import resolve, with_python
 from tests.strategies import REQUIREMENTS
 
 if TYPE_CHECKING:
@@ -105,6 +105,39 @@ def test_python_is_never_guessed(tmp_path: Path, specs: tuple[str, ...]) -> None
 def test_a_python_that_nobody_can_read_is_refused(tmp_path: Path) -> None:
     (problem,) = refused(write(tmp_path, conda_yaml=conda("a", specs=("python=three",))))
     assert problem.what == "`=three` is not a Python version"
+
+
+CHOSEN = Source(file="--python")
+
+
+def test_a_chosen_python_wins_over_the_models_and_that_one_is_kept(tmp_path: Path) -> None:
+    asked = resolve(write(tmp_path, conda_yaml=conda("a"), python_env_yaml="python: 3.10.13"))
+    spec = with_python(asked, "3.12.1", source=CHOSEN)
+    assert (spec.python.value.text, spec.python.source) == ("3.12.1", CHOSEN)
+    assert spec.overridden[:-1] == asked.overridden
+    last = spec.overridden[-1]
+    assert (last.field, last.value, last.source) == ("python", "3.9", asked.python.source)
+    assert (last.by, last.reason) == (CHOSEN, "another Python was chosen for this build")
+    assert (asked.python.value.text, spec.requirements) == ("3.9", asked.requirements)
+
+
+@pytest.mark.parametrize("text", ["three", "3.11; rm", "3." + "1" * 300, "", "*"])
+def test_a_chosen_python_that_nobody_can_read_is_refused_at_its_option(tmp_path: Path, text: str) -> None:
+    asked = resolve(write(tmp_path, conda_yaml=conda("a")))
+    with pytest.raises(InvalidFileError) as caught:
+        with_python(asked, text, source=CHOSEN)
+    (problem,) = caught.value.problems
+    assert str(problem.where) == "--python"
+    assert problem.fix
+
+
+def test_a_chosen_python_changes_the_digest_and_its_place_does_not(tmp_path: Path) -> None:
+    asked = resolve(write(tmp_path, conda_yaml=conda("a")))
+    spec = with_python(asked, "3.12", source=CHOSEN)
+    assert spec.digest != asked.digest
+    assert spec.digest == with_python(asked, "3.12", source=Source(file="elsewhere")).digest
+    assert spec.digest == resolve(write(tmp_path, conda_yaml=conda("a", specs=("python=3.12",)))).digest
+    assert with_python(asked, "3.9", source=CHOSEN).digest == asked.digest
 
 
 def test_condas_pip_list_wins_over_requirements_txt(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -9,12 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envbuilder import yaml_text
-from envbuilder.errors import InvalidFileError, ModelError, Source
-from envbuilder.yaml_text import Node, Problems, Stated, load, plain
+from envbuilder.errors import InvalidFileError, Source
+from envbuilder.yaml_text import load, plain
 from tests.strategies import YAML_VALUES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SOURCE = Source(file="f.yaml")
 
@@ -130,47 +126,3 @@ def test_what_pyyaml_writes_is_read_back(value: object) -> None:
 def test_any_text_is_read_or_refused(text: str | bytes) -> None:
     with contextlib.suppress(InvalidFileError):
         read(text)
-
-
-def test_the_getters_return_the_value_and_its_place() -> None:
-    document: Mapping[str, Node] = {"a": "x", "b": True, "c": {"d": "e"}, "f": ("g", None), "n": None}
-    problems = Problems()
-    assert yaml_text.get_text(document, "a", SOURCE, problems) == Stated(value="x", source=SOURCE.child("a"))
-    assert yaml_text.get_boolean(document, "b", SOURCE, problems) is True
-    assert yaml_text.get_mapping(document, "c", SOURCE, problems) == {"d": "e"}
-    assert yaml_text.get_sequence(document, "f", SOURCE, problems) == ("g", None)
-    assert yaml_text.get_texts(document, "f", SOURCE, problems) == (
-        Stated(value="g", source=Source(file="f.yaml", key="f[0]")),
-    )
-    assert yaml_text.get_text(document, "n", SOURCE, problems) is None
-    assert yaml_text.get_sequence(document, "n", SOURCE, problems) == ()
-    problems.finish()
-
-
-def test_the_getters_collect_what_is_wrong() -> None:
-    document: Mapping[str, Node] = {"t": True, "b": "x", "m": ("x",), "s": {"a": "b"}, "l": ("a", None, {"b": "c"})}
-    problems = Problems()
-    yaml_text.get_text(document, "t", SOURCE, problems)
-    yaml_text.get_boolean(document, "b", SOURCE, problems)
-    yaml_text.get_mapping(document, "m", SOURCE, problems)
-    yaml_text.get_sequence(document, "s", SOURCE, problems)
-    yaml_text.get_texts(document, "l", SOURCE, problems)
-    with pytest.raises(ModelError) as caught:
-        problems.finish(ModelError)
-    assert [(problem.what, str(problem.where)) for problem in caught.value.problems] == [
-        ("expected text, got true or false", "f.yaml: t"),
-        ("expected true or false, got text", "f.yaml: b"),
-        ("expected a mapping, got a list", "f.yaml: m"),
-        ("expected a list, got a mapping", "f.yaml: s"),
-        ("expected text, got a mapping", "f.yaml: l[2]"),
-    ]
-
-
-def test_a_document_that_is_no_mapping_is_refused() -> None:
-    with pytest.raises(InvalidFileError, match=r"expected an MLmodel file \(a mapping\), got nothing"):
-        yaml_text.get_document(None, SOURCE, "an MLmodel file")
-
-
-def test_shown_text_is_printable_and_short() -> None:
-    assert yaml_text.shown("a\x1b\n") == "a��"
-    assert yaml_text.shown("a" * 200) == "a" * 100 + "…"

@@ -19,6 +19,7 @@ from envbuilder.bases import (
 from envbuilder.bases.debian_release import ReleaseSource
 from envbuilder.errors import BaseImageError, Source
 from envbuilder.oci_image import Image, Platform, RunConfig
+from envbuilder.url import without_credentials
 
 if TYPE_CHECKING:
     import requests
@@ -142,4 +143,4 @@ class _Packages:
 
 
 def _unpack(wanted: debian_download.Wanted) -> Unpacked:
-    return debian_unpack.unpack(wanted.path.read_bytes(), Source(file=network.without_credentials(wanted.urls[0])))
+    return debian_unpack.unpack(wanted.path.read_bytes(), Source(file=without_credentials(wanted.urls[0])))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from envbuilder import digest, network
 from envbuilder.errors import BaseImageError, LockMismatchError, Source, UnreachableError
+from envbuilder.url import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -94,6 +95,6 @@ def _fetch_one(wanted: Wanted, opened: requests.Session, settings: Settings, pro
         raise failure
     raise BaseImageError(
         "the archive serves another content than its signed Release says",
-        where=Source(file=network.without_credentials(wanted.urls[0])),
+        where=Source(file=without_credentials(wanted.urls[0])),
         fix="try again in some minutes, in case the mirror is being updated; else use another one",
     ) from failure

@@ -16,6 +16,7 @@ from debian.deb822 import Deb822
 from envbuilder import digest, disk, network
 from envbuilder.bases import debian_keys
 from envbuilder.errors import BaseImageError, Source, UnreachableError
+from envbuilder.url import without_credentials
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +80,7 @@ class Release:
             )
         raise BaseImageError(
             f"`{self.pocket}` has no packages for the architecture `{architecture}`",
-            where=Source(file=network.without_credentials(base)),
+            where=Source(file=without_credentials(base)),
             fix=f"use one of its architectures: {stanza.get('Architectures', 'unknown')}",
         )
 
@@ -114,7 +115,7 @@ class ReleaseSource:
         if pocket.is_required:
             raise BaseImageError(
                 f"no {self.distribution} archive of this machine has the suite `{pocket.suite}`",
-                where=Source(file=" ".join(network.without_credentials(archive.url) for archive in pocket.archives)),
+                where=Source(file=" ".join(without_credentials(archive.url) for archive in pocket.archives)),
                 fix="check the suite's name; for one that was archived, set ENVBUILDER_DEBIAN_MIRRORS",
             )
         self.reporter.warning(f"no archive serves `{pocket.suite}`: the base image is made without it")
@@ -137,7 +138,7 @@ class ReleaseSource:
         if release is not None and self._has_expired(release):
             raise BaseImageError(
                 f"the Release of `{suite}` expired ({Deb822(release.text).get('Valid-Until')})",
-                where=Source(file=network.without_credentials(_suite_url(archive, suite))),
+                where=Source(file=without_credentials(_suite_url(archive, suite))),
                 fix="use an up-to-date mirror; for one frozen on purpose, set `Check-Valid-Until: no` in apt's source",
             )
         disk.write_file(path, json.dumps({**fetched, "fetched": int(time.time())}).encode())
@@ -159,7 +160,7 @@ class ReleaseSource:
         if signature is None:
             raise BaseImageError(
                 f"the Release of `{suite}` is not signed",
-                where=Source(file=network.without_credentials(base)),
+                where=Source(file=without_credentials(base)),
                 fix="use a mirror that passes on InRelease or Release.gpg",
             )
         return {"release": release.decode("utf-8", "surrogateescape"), "signature": signature.decode("latin-1")}
@@ -174,7 +175,7 @@ class ReleaseSource:
             raise
 
     def _verified(self, kept: dict[str, Any], archive: Archive, suite: str) -> Release | None:
-        where = Source(file=network.without_credentials(_suite_url(archive, suite)))
+        where = Source(file=without_credentials(_suite_url(archive, suite)))
         if "inline" not in kept and "release" not in kept:
             return None
         certs = debian_keys.certificates(archive, self.distribution, self.root)

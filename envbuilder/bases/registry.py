@@ -6,15 +6,12 @@ What was pulled is noted per reference and platform, so that `--offline` finds i
 from __future__ import annotations
 
 import base64
-import binascii
 import ipaddress
 import json
-import re
 import socket
 import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from urllib.request import parse_http_list, parse_keqv_list
@@ -22,14 +19,16 @@ from urllib.request import parse_http_list, parse_keqv_list
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 
-from envbuilder import digest, disk, network, process
-from envbuilder.bases import layout, rootfs
+from envbuilder import digest, disk, network
+from envbuilder.bases import credentials, manifests, rootfs
 from envbuilder.errors import BaseImageError, Source, UnreachableError
 from envbuilder.image_reference import DOCKER_HUB
 from envbuilder.oci_image import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Descriptor
+from envbuilder.url import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from envbuilder.digest import Digest
     from envbuilder.image_reference import ImageReference
@@ -39,10 +38,6 @@ if TYPE_CHECKING:
     from envbuilder.settings import Settings
 
 _HUB_HOST: Final = "registry-1.docker.io"
-_HUB_CREDENTIALS: Final = ("index.docker.io", DOCKER_HUB, _HUB_HOST)
-_HUB_KEY: Final = "https://index.docker.io/v1/"
-"""What `docker login` calls Docker Hub, in the file and towards credential helpers."""
-
 _MANIFESTS: Final = (INDEX, DOCKER_INDEX, MANIFEST, DOCKER_MANIFEST)
 _CHUNK: Final = 1 << 18
 _TIMEOUT: Final = (10, 60)
@@ -51,8 +46,6 @@ _ATTEMPTS: Final = 4
 """How often a blob's download is taken up again where it broke off."""
 
 _MEGABYTE: Final = 1_000_000
-_HELPER: Final = re.compile(r"[A-Za-z0-9._-]+")
-_HELPER_SECONDS: Final = 30.0
 _INSTEAD: Final = (
     "or pass another base: `--base debian:bookworm` (put together from Debian packages), "
     "the path of an OCI layout, or of a root file system's tar"
@@ -86,9 +79,9 @@ def pull(
     top = digest.of_bytes(data)
     image = rootfs.recall(store, "image", top, str(platform))
     if image is None:
-        chosen = layout.choose(data, platform, repository.document, where)
+        chosen = manifests.choose(data, platform, repository.document, where)
         repository.fetch_blobs((blob for blob, _ in chosen.layers), store)
-        image = layout.assemble(chosen, store, where)
+        image = manifests.assemble(chosen, store, where)
         rootfs.remember(store, image, "image", top, str(platform))
     disk.write_file(note, json.dumps({"reference": reference.canonical, "digest": top}).encode())
     return top, image
@@ -139,14 +132,14 @@ class _Repository:
             promised = self.reference.digest or response.headers.get("Docker-Content-Digest", "")
         found = digest.of_bytes(data)
         if promised.startswith("sha256:") and promised != found:
-            raise layout.damaged(found, self.where)
+            raise manifests.damaged(found, self.where)
         return data
 
     def document(self, blob: Descriptor) -> bytes:
         """Return a manifest or config."""
         kind = "manifests" if blob.media_type in _MANIFESTS else "blobs"
         with self._get(f"{kind}/{blob.digest}", Accept=blob.media_type) as response:
-            return layout.verified(self._content(response), blob, self.where)
+            return manifests.verified(self._content(response), blob, self.where)
 
     def fetch_blobs(self, blobs: Iterable[Descriptor], store: ImageStore) -> None:
         """Download the blobs that the store lacks, some at a time; those that are complete stay when one fails."""
@@ -172,7 +165,7 @@ class _Repository:
                     if attempt == _ATTEMPTS:
                         raise self._unreachable(f"the download broke off ({type(cause).__name__})") from cause
             if writer.digest != blob.digest:
-                raise layout.damaged(blob.digest, self.where)
+                raise manifests.damaged(blob.digest, self.where)
 
     def _append(self, blob: Descriptor, writer: BlobWriter, total: int) -> None:
         """Download what is missing at the end of the blob."""
@@ -185,7 +178,7 @@ class _Repository:
                 fresh = chunk[known:]
                 known -= len(chunk) - len(fresh)
                 if writer.size + len(fresh) > blob.size:
-                    raise layout.damaged(blob.digest, self.where)
+                    raise manifests.damaged(blob.digest, self.where)
                 writer.write(fresh)
                 self._progress(len(fresh), total)
 
@@ -200,7 +193,7 @@ class _Repository:
         try:
             for chunk in response.iter_content(_CHUNK):
                 data += chunk
-                if len(data) > layout.LARGEST_DOCUMENT:
+                if len(data) > manifests.LARGEST_DOCUMENT:
                     raise BaseImageError(
                         "the manifest is larger than any real one", where=self.where, fix=f"check the name, {_INSTEAD}"
                     )
@@ -279,7 +272,7 @@ class _Repository:
 
     def _login(self, challenge: str) -> str:
         """Return the Authorization header that answers the challenge."""
-        user, password = _credentials(self.reference.registry, self.settings, self.reporter)
+        user, password = credentials.find(self.reference.registry, self.settings, self.reporter)
         scheme, _, rest = challenge.partition(" ")
         if scheme.lower() == "basic" and user:
             return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
@@ -287,7 +280,7 @@ class _Repository:
             return ""
         asked = parse_keqv_list(parse_http_list(rest))
         realm = str(asked.get("realm"))
-        server = urlsplit(network.without_credentials(realm)).netloc
+        server = urlsplit(without_credentials(realm)).netloc
         if urlsplit(realm).scheme != "https" and not _is_loopback(server):
             raise BaseImageError(
                 f"the registry `{self.host}` wants the login sent unencrypted to `{server}`",
@@ -297,7 +290,7 @@ class _Repository:
         query = {"scope": f"repository:{self.reference.repository}:pull"}
         if asked.get("service"):
             query["service"] = str(asked["service"])
-        if user == _TOKEN_USER:
+        if user == credentials.TOKEN_USER:
             form = {**query, "grant_type": "refresh_token", "client_id": "envbuilder", "refresh_token": password}
             response = self._send("POST", realm, data=form, auth=_Authorization())
         else:
@@ -311,58 +304,6 @@ class _Repository:
                 return f"Bearer {answer.get('token') or answer['access_token']}"
             except (ValueError, KeyError, AttributeError) as cause:
                 raise self._unreachable(f"`{server}` gave no token") from cause
-
-
-_TOKEN_USER: Final = "<token>"  # noqa: S105 - the user name that marks the password as an identity token
-
-
-def _credentials(registry: str, settings: Settings, reporter: Reporter) -> tuple[str, str]:
-    """Return user and password as `docker login` left them, or two empty strings."""
-    environ = dict(settings.environ)
-    folder = environ.get("DOCKER_CONFIG") or str(Path(environ.get("HOME", "/")) / ".docker")
-    try:
-        config = json.loads((Path(folder) / "config.json").read_bytes())
-        names = _HUB_CREDENTIALS if registry == DOCKER_HUB else (registry,)
-        helper = (config.get("credHelpers") or {}).get(registry) or config.get("credsStore")
-        if helper:
-            found = _from_helper(helper, _HUB_KEY if registry == DOCKER_HUB else registry, settings, reporter)
-            if found is not None:
-                return found
-        for key, entry in (config.get("auths") or {}).items():
-            if key.partition("://")[2].partition("/")[0] in names or key.partition("/")[0] in names:
-                return _from_entry(entry)
-    except FileNotFoundError:
-        return "", ""
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, binascii.Error):
-        # What is wrong is not shown: the text around it is a password.
-        reporter.warning(f"the logins in {Path(folder) / 'config.json'} cannot be read; going on without")
-    return "", ""
-
-
-def _from_entry(entry: dict[str, Any]) -> tuple[str, str]:
-    if entry.get("identitytoken"):
-        return _TOKEN_USER, str(entry["identitytoken"])
-    if entry.get("auth"):
-        user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-        return user, password.rstrip("\0")
-    return str(entry.get("username") or ""), str(entry.get("password") or "")
-
-
-def _from_helper(name: str, server: str, settings: Settings, reporter: Reporter) -> tuple[str, str] | None:
-    program = f"docker-credential-{name}"
-    if not _HELPER.fullmatch(name):
-        raise ValueError(program)
-    try:
-        finished = process.run(
-            (program, "get"), environ=settings.program_environ(), stdin=server.encode(), timeout=_HELPER_SECONDS
-        )
-    except (FileNotFoundError, PermissionError, TimeoutError):
-        reporter.warning(f"`{program}`, which docker's configuration names for logins, does not run; going on without")
-        return None
-    if not finished.ok:
-        return None
-    answer = json.loads(finished.stdout)
-    return str(answer["Username"]), str(answer["Secret"])
 
 
 def _is_loopback(netloc: str) -> bool:

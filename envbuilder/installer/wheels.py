@@ -22,7 +22,7 @@ from installer.scripts import Script
 from installer.sources import WheelFile
 from installer.utils import construct_record_file
 
-from envbuilder import digest, disk, layer, network, sandbox
+from envbuilder import digest, disk, layer, sandbox
 from envbuilder.errors import BuildFailedError, LockMismatchError, Source
 from envbuilder.installer import compile_trees
 
@@ -62,6 +62,8 @@ def fetch(packages: Iterable[LockedPackage], machine: Machine) -> None:
     missing = [package for package in packages if not wheel_path(package, machine.wheels).exists()]
     if not missing:
         return
+    from envbuilder import network  # noqa: PLC0415 - slow to import, and most builds download nothing
+
     done = 0
 
     def count(size: int) -> None:

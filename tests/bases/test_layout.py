@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import zstandard
 
 from envbuilder import digest
 from envbuilder.bases import layout
@@ -17,7 +16,6 @@ from envbuilder.oci_image import CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, INDEX, L
 from tests.registry_server import ForeignImage, described, foreign_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 AMD64 = Platform.parse("linux/amd64")
@@ -124,25 +122,6 @@ def test_what_was_read_once_needs_no_blobs_any_more(source: Layout, store: Image
     assert layout.read(source.path, reference=None, platform=AMD64, store=store) == first
 
 
-@pytest.mark.parametrize(
-    ("kind", "compress"),
-    [
-        ("application/vnd.oci.image.layer.v1.tar", bytes),
-        ("application/vnd.oci.image.layer.v1.tar+zstd", zstandard.compress),
-    ],
-    ids=["plain", "zstd"],
-)
-def test_other_layers_become_gzip(
-    kind: str, compress: Callable[[bytes], bytes], source: Layout, store: ImageStore
-) -> None:
-    image = foreign_image({"etc/a": b"a" * 9000}, types=(MANIFEST, CONFIG, kind), compress=compress)
-    source.add(source.put_image(image))
-    _, found = layout.read(source.path, reference=None, platform=AMD64, store=store)
-    data = store.blob_path(found.layers[0].blob.digest).read_bytes()
-    assert gzip.decompress(data) == image.tars[0]
-    assert (found.layers[0].blob.size, found.layers[0].blob.media_type) == (len(data), LAYER_GZIP)
-
-
 def indexed(source: Layout, kind: str = INDEX) -> tuple[dict[str, Any], dict[str, ForeignImage]]:
     """Put an image for each of two platforms, and an attestation, under one index."""
     images = {name: foreign_image({"arch": name.encode()}, architecture=name) for name in ("amd64", "arm64")}
@@ -172,12 +151,6 @@ def test_a_platform_that_is_not_there_lists_those_that_are(source: Layout, store
     source.add(indexed(source)[0])
     with pytest.raises(BaseImageError, match="not made for `linux/s390x`; there are: `linux/amd64`, `linux/arm64/v8`"):
         layout.read(source.path, reference=None, platform=Platform.parse("linux/s390x"), store=store)
-
-
-def test_a_single_image_of_another_platform_is_refused(source: Layout, store: ImageStore) -> None:
-    source.add(source.put_image(IMAGE))
-    with pytest.raises(BaseImageError, match="there are: `linux/amd64`"):
-        layout.read(source.path, reference=None, platform=ARM64, store=store)
 
 
 def test_the_name_chooses_among_several(source: Layout, store: ImageStore) -> None:
@@ -236,28 +209,4 @@ def test_a_layer_that_is_not_what_the_config_says_is_told(source: Layout, store:
     lying = foreign_image({"etc/a": b"a"}, compress=lambda data: gzip.compress(data + b"\0"))
     source.add(source.put_image(lying))
     with pytest.raises(BaseImageError, match="another diff id"):
-        layout.read(source.path, reference=None, platform=AMD64, store=store)
-
-
-@pytest.mark.parametrize(
-    ("types", "why"),
-    [
-        ((MANIFEST, "application/vnd.cncf.helm.config.v1+json", LAYER_GZIP), "not a container image"),
-        ((MANIFEST, CONFIG, "application/octet-stream"), "layers of the type `application/octet-stream`"),
-    ],
-)
-def test_artifacts_are_refused(types: tuple[str, str, str], why: str, source: Layout, store: ImageStore) -> None:
-    source.add(source.put_image(foreign_image({"a": b""}, types=types)))
-    with pytest.raises(BaseImageError, match=why):
-        layout.read(source.path, reference=None, platform=AMD64, store=store)
-
-
-def test_an_index_that_nests_without_end_is_refused(source: Layout, store: ImageStore) -> None:
-    entry = source.put_image(IMAGE)
-    for _ in range(9):
-        data = json.dumps({"manifests": [entry]}).encode()
-        source.put(data)
-        entry = described(INDEX, data)
-    source.add(entry)
-    with pytest.raises(BaseImageError, match="indexes inside indexes"):
         layout.read(source.path, reference=None, platform=AMD64, store=store)

@@ -245,38 +245,6 @@ def test_a_login_from_a_credential_helper(registry_with_login: Registry, pull: P
     pull(f"{host}/private:2")
 
 
-def test_a_broken_docker_configuration_is_told_without_its_content(registry: Registry, pull: Puller) -> None:
-    (pull.docker / "config.json").write_text('{"auths": {"secret')
-    settings = Settings(cache_dir=pull.cache, environ=(("DOCKER_CONFIG", str(pull.docker)),))
-    assert registries._credentials(registry.host, settings, pull.reporter) == ("", "")
-    assert "secret" not in pull.reporter.warnings[0]
-
-
-@pytest.mark.parametrize(
-    ("entry", "expected"),
-    [
-        ({"username": "user", "password": "a:b"}, ("user", "a:b")),
-        ({"auth": base64.b64encode(b"user:a:b").decode()}, ("user", "a:b")),
-        ({"identitytoken": "id", "auth": "dXNlcjo="}, ("<token>", "id")),
-        ({}, ("", "")),
-    ],
-)
-def test_the_forms_of_a_login(entry: dict[str, str], expected: tuple[str, str], pull: Puller) -> None:
-    settings = Settings(cache_dir=pull.cache, environ=(("DOCKER_CONFIG", str(pull.docker)),))
-    pull.login(auths={"https://index.docker.io/v1/": entry, "registry.example": {}})
-    assert registries._credentials("docker.io", settings, pull.reporter) == expected
-    assert registries._credentials("registry.example", settings, pull.reporter) == ("", "")
-    assert pull.reporter.warnings == []
-
-
-@pytest.mark.parametrize("helper", ["../../bin/sh", "x y"])
-def test_a_helper_with_a_strange_name_is_not_started(helper: str, pull: Puller) -> None:
-    settings = Settings(cache_dir=pull.cache, environ=(("DOCKER_CONFIG", str(pull.docker)),))
-    pull.login(credsStore=helper)
-    assert registries._credentials("registry.example", settings, pull.reporter) == ("", "")
-    assert "cannot be read" in pull.reporter.warnings[0]
-
-
 def test_a_token_server_without_tokens_is_told(pull: Puller) -> None:
     def answer(handler: BaseHTTPRequestHandler) -> Answer:
         realm = f'Bearer realm="http://{handler.headers["Host"]}/token"'
