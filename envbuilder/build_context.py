@@ -51,7 +51,7 @@ class BuildContext:
             "environment.txt": _requirements(plan.lock.packages),
             "server.txt": _requirements(plan.server_packages),
             "installer/uv.txt": dockerfile.data_file("installer/uv.txt"),
-            "installer/compile.py": dockerfile.data_file("installer/compile.py"),
+            "installer/finish.py": dockerfile.data_file("installer/finish.py"),
             "installer/compile_trees.py": Path(compile_trees.__file__).read_bytes(),
             f"installer/{pip_wheel.name}": pip_wheel,
         }

@@ -124,3 +124,10 @@ class LockMismatchError(EnvBuilderError):
 
     exit_code = 11
     kind = "lock-mismatch"
+
+
+class ServingFailedError(EnvBuilderError):
+    """The server of an image did not start, or ended by itself."""
+
+    exit_code = 12
+    kind = "serving-failed"

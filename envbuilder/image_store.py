@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from envbuilder.digest import Digest
 
 _REFERENCE: Final = "org.opencontainers.image.ref.name"
+_MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError)
+"""What reading a member that is not there, or of another type, raises."""
+
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -113,29 +116,16 @@ class ImageStore:
                     for blob, diff_id, comment in zip(blobs, diff_ids, comments, strict=True)
                 ),
             )
-        except (OSError, ValueError, KeyError, TypeError) as cause:
-            raise BuildFailedError(
-                f"the image `{manifest}` is not complete in the layout ({cause})",
-                where=Source(file=str(self.root)),
-                fix="build it again; where the layout came from elsewhere, copy it again",
-            ) from cause
+        except (OSError, *_MALFORMED) as cause:
+            raise self._not_complete(manifest, cause) from cause
 
     def references(self) -> dict[str, Descriptor]:
         """Return the tagged images: reference → manifest."""
-        found = {}
-        for item in self._index()["manifests"]:
-            name = item.get("annotations", {}).get(_REFERENCE)
-            if name is not None:
-                found[str(name)] = Descriptor.parse(item)
-        return found
+        return {name: descriptor for name, descriptor in self._index() if name is not None}
 
     def untagged(self) -> tuple[Descriptor, ...]:
         """Return the manifests of `index.json` that carry no reference."""
-        return tuple(
-            Descriptor.parse(item)
-            for item in self._index()["manifests"]
-            if _REFERENCE not in item.get("annotations", {})
-        )
+        return tuple(descriptor for name, descriptor in self._index() if name is None)
 
     def tag(self, manifest: Descriptor, *references: str) -> None:
         """Make each of `references` point to the image, taking it from the image that had it."""
@@ -151,7 +141,10 @@ class ImageStore:
             copy = ImageStore(directory)
             for blob in self.blobs_of(manifest):
                 copy.blob_path(blob).parent.mkdir(parents=True, exist_ok=True)
-                _link_or_copy(self.blob_path(blob), copy.blob_path(blob))
+                try:
+                    _link_or_copy(self.blob_path(blob), copy.blob_path(blob))
+                except FileNotFoundError as cause:
+                    raise self._not_complete(manifest.digest, cause) from cause
             copy._write_index(dict.fromkeys(references, manifest))
 
     def blobs_of(self, manifest: Descriptor) -> tuple[Digest, ...]:
@@ -161,18 +154,29 @@ class ImageStore:
         config = digest.parse(value["config"]["digest"])
         return tuple(dict.fromkeys((manifest.digest, config, *(layer.blob.digest for layer in image.layers))))
 
-    def _index(self) -> dict[str, Any]:
+    def _not_complete(self, manifest: Digest, cause: Exception) -> BuildFailedError:
+        return BuildFailedError(
+            f"the image `{manifest}` is not complete in the layout ({cause})",
+            where=Source(file=str(self.root)),
+            fix="build it again; where the layout came from elsewhere, copy it again",
+        )
+
+    def _index(self) -> list[tuple[str | None, Descriptor]]:
+        """Return what `index.json` lists, each with its reference."""
         path = self.root / "index.json"
         if not path.exists():
-            return {"manifests": []}
-        value = json.loads(path.read_bytes())
-        if not isinstance(value, dict) or not isinstance(value.get("manifests"), list):
+            return []
+        try:
+            return [
+                ((item.get("annotations") or {}).get(_REFERENCE), Descriptor.parse(item))
+                for item in json.loads(path.read_bytes())["manifests"]
+            ]
+        except (OSError, *_MALFORMED) as cause:
             raise BuildFailedError(
                 "`index.json` is not an OCI image index",
                 where=Source(file=str(path)),
                 fix="copy the layout again, or build the image again",
-            )
-        return value
+            ) from cause
 
     def _write_index(self, entries: dict[str, Descriptor]) -> None:
         manifests = [

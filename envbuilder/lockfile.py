@@ -24,6 +24,8 @@ SUBDIRS: Final = {"linux/amd64": "linux-64", "linux/arm64": "linux-aarch64"}
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FILENAME: Final = re.compile(r"[A-Za-z0-9._+!-]+\.whl\Z")
+_NAME: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
+_VERSION: Final = re.compile(r"[A-Za-z0-9._+!-]+\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +178,7 @@ class _Reader:
     def load(self, text: str) -> dict[str, Any]:
         try:
             value = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader, in C where there is one
-        except (yaml.YAMLError, RecursionError) as cause:
+        except (yaml.YAMLError, ValueError, RecursionError) as cause:
             self.report(f"not YAML ({str(cause).splitlines()[0] if str(cause) else 'nested too deep'})", "")
             self.finish()
             raise
@@ -207,6 +209,10 @@ class _Reader:
             self.report("only packages of the manager `pip` are known to this version", f"{key}.manager")
             return None
         hashes = item.get("hash")
+        dependencies = item.get("dependencies") or {}
+        if not isinstance(dependencies, dict):
+            self.report("expected a mapping", f"{key}.dependencies")
+            dependencies = {}
         package = LockedPackage(
             name=self.text(item.get("name"), f"{key}.name"),
             version=self.text(item.get("version"), f"{key}.version"),
@@ -214,9 +220,20 @@ class _Reader:
             sha256=self.digest(
                 f"sha256:{hashes.get('sha256')}" if isinstance(hashes, dict) else None, f"{key}.hash.sha256"
             ),
-            dependencies=tuple(sorted(str(name) for name in item.get("dependencies") or ())),
+            dependencies=tuple(sorted(str(name) for name in dependencies)),
         )
-        # The name becomes a file name in the caches.
-        if package.url and not _FILENAME.match(package.filename):
+        # These become names of files and directories in the caches.
+        if package.name and not _NAME.match(package.name):
+            self.report("expected a normalized name", f"{key}.name")
+        if package.version and not _VERSION.match(package.version):
+            self.report("expected a version", f"{key}.version")
+        if package.url and not _is_wheel(package):
             self.report("expected the URL of a wheel", f"{key}.url")
         return package
+
+
+def _is_wheel(package: LockedPackage) -> bool:
+    try:
+        return _FILENAME.match(package.filename) is not None
+    except ValueError:
+        return False

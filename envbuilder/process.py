@@ -44,7 +44,7 @@ def run(
     """Run the program to its end and return how it ended; lines of its standard error go to `on_line` as they come.
 
     Raises FileNotFoundError when there is no such program and TimeoutError when it takes longer than `timeout`
-    seconds (it is killed then). An exception, KeyboardInterrupt too, kills it.
+    seconds (it is killed then). An exception, KeyboardInterrupt and those of `on_line` too, kills it.
     """
     with subprocess.Popen(
         command,
@@ -55,9 +55,16 @@ def run(
         cwd=cwd,
     ) as child:
         tail: deque[str] = deque(maxlen=TAIL_LINES)
-        reader = threading.Thread(target=_drain, args=(child, tail, on_line), daemon=True)
+        failures: list[BaseException] = []
+        reader = threading.Thread(target=_drain, args=(child, tail, on_line, failures), daemon=True)
         writer = threading.Thread(target=_feed, args=(child, stdin), daemon=True)
-        killer = threading.Timer(timeout, child.kill) if timeout is not None else None
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            child.kill()
+
+        killer = threading.Timer(timeout, expire) if timeout is not None else None
         try:
             reader.start()
             writer.start()
@@ -70,10 +77,11 @@ def run(
             child.kill()
             raise
         finally:
-            late = killer is not None and killer.finished.is_set()
             if killer is not None:
                 killer.cancel()
-    if late:
+    if failures:
+        raise failures[0]
+    if expired.is_set():
         message = f"`{command[0]}` took longer than {timeout:g} s"
         raise TimeoutError(message)
     return Finished(command=command, code=code, stdout=stdout, tail=tuple(tail))
@@ -111,12 +119,21 @@ def _pass_on(child: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> 
         on_line(raw.decode(errors="replace").rstrip())
 
 
-def _drain(child: subprocess.Popen[bytes], tail: deque[str], on_line: Callable[[str], None] | None) -> None:
-    for raw in child.stderr or ():
-        line = raw.decode(errors="replace").rstrip()
-        tail.append(line)
-        if on_line is not None:
-            on_line(line)
+def _drain(
+    child: subprocess.Popen[bytes],
+    tail: deque[str],
+    on_line: Callable[[str], None] | None,
+    failures: list[BaseException],
+) -> None:
+    try:
+        for raw in child.stderr or ():
+            line = raw.decode(errors="replace").rstrip()
+            tail.append(line)
+            if on_line is not None:
+                on_line(line)
+    except BaseException as cause:  # noqa: BLE001 - raised again by `run`, in the thread that waits
+        failures.append(cause)
+        child.kill()
 
 
 def _feed(child: subprocess.Popen[bytes], data: bytes) -> None:

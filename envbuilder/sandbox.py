@@ -67,6 +67,9 @@ def command_of(sandbox: Sandbox) -> Iterator[tuple[str, ...]]:
                 point.mkdir(exist_ok=True)
             else:
                 point.touch()
+        # Whatever the umask: these are the root and the parents of the mounts, which another user enters.
+        for directory in (points, *points.rglob("*")):
+            directory.chmod(0o755)
         spec = {
             "lower": [str(points), *(str(path) for path in reversed(sandbox.lower))],
             "mount": str(mount),

@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -73,7 +74,7 @@ def _enter_namespaces(*, network: str) -> None:
 def _lay_root(spec: dict[str, Any]) -> str:
     root = str(spec["mount"])
     _mount("none", "/", flags=_MS_REC | _MS_PRIVATE)
-    lower = ":".join(item.replace("\\", "\\\\").replace(":", "\\:") for item in spec["lower"])
+    lower = ":".join(re.sub(r"([\\:,])", r"\\\1", item) for item in spec["lower"])
     _mount("overlay", root, "overlay", _MS_RDONLY | _MS_NOSUID | _MS_NODEV, f"lowerdir={lower}")
     _mount("proc", f"{root}/proc", "proc", _MS_NOSUID | _MS_NODEV)
     _make_devices(f"{root}/dev")

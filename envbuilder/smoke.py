@@ -93,7 +93,7 @@ def _frames(trace: Iterable[object]) -> tuple[str, ...]:
         elif not line.startswith("    "):
             # The header, or the exception that `what` says already.
             continue
-        if not ours:
+        if not ours and line.strip(" ^~"):
             kept.append(line.strip())
     return tuple(kept)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from envbuilder import disk, locking, resolution, server_kit
 from envbuilder.bases import BaseReference
-from envbuilder.errors import BaseImageError, EngineMissingError, InvalidFileError, Source
+from envbuilder.errors import BaseImageError, EngineMissingError, InvalidFileError, ServingFailedError, Source
 from envbuilder.image_plan import ImagePlan
 from envbuilder.image_reference import ImageReference
 from envbuilder.lockfile import SUBDIRS
@@ -306,6 +307,7 @@ def run(image: str, *, engine: EngineName = "auto", port: int = 8080, machine: M
     Raises EngineMissingError when no usable engine has an image of that name.
     """
     reference = str(ImageReference.parse(image))
+    _check_free(port)
     reasons = []
     for name in ENGINE_NAMES if engine == "auto" else (engine,):
         candidate = engine_module(name)
@@ -320,3 +322,16 @@ def run(image: str, *, engine: EngineName = "auto", port: int = 8080, machine: M
         f"no engine here has the image `{reference}`\n" + "\n".join(f"    {reason}" for reason in reasons),
         fix="build it with `envbuilder build MODEL -t NAME:TAG`",
     )
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as cause:
+            raise ServingFailedError(
+                f"port {port} of 127.0.0.1 cannot be used ({cause.strerror})",
+                where=Source(file="--port"),
+                fix="choose another one with `-p`",
+            ) from cause

@@ -184,16 +184,19 @@ def _compile(folder: Path, target: Target, settings: Settings, reporter: Reporte
         command, environ=environ, cwd=folder, on_line=lambda line: reporter.line("lock", line), timeout=600
     )
     if not finished.ok:
-        raise _error(_full_text(finished), settings)
+        raise _error(finished.tail, settings)
 
 
-def _full_text(finished: process.Finished) -> str:
-    lines = [line.strip() for line in finished.tail if line.strip()]
-    return "\n".join(lines)
+def _shown(tail: tuple[str, ...]) -> str:
+    """Return what uv said, without its hints, which name options of its own, and without credentials."""
+    lines = (line.strip() for line in tail)
+    kept = [line for line in lines if line and not line.startswith(("hint:", "warning:"))]
+    text = "\n".join(line.removeprefix("error: ").removeprefix("cause: ") for line in kept)
+    return re.sub(r"(https?://)[^/\s@]+@", r"\1***@", text)
 
 
-def _error(text: str, settings: Settings) -> LockImpossibleError | UnreachableError:
-    shown = _redacted(text)
+def _error(tail: tuple[str, ...], settings: Settings) -> LockImpossibleError | UnreachableError:
+    text, shown = "\n".join(tail), _shown(tail)
     if _CERTIFICATE.search(text):
         return UnreachableError(
             f"the package index's certificate is not trusted\n{shown}",
@@ -217,10 +220,6 @@ def _error(text: str, settings: Settings) -> LockImpossibleError | UnreachableEr
     if "building source distributions is disabled" in text or "no wheels" in text or "has no usable wheels" in text:
         fix = "it exists only as source for this target: ask for a version that has a wheel, or offer one in an index"
     return LockImpossibleError(f"no set of packages satisfies the requirements\n{shown}", fix=fix)
-
-
-def _redacted(text: str) -> str:
-    return re.sub(r"(https?://)[^/\s@]+@", r"\1***@", text)
 
 
 def find() -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -116,6 +117,15 @@ def test_run_serves_until_it_is_told_to_stop(cache: Path) -> None:
     assert "Traceback" not in log
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"{url}/ping", timeout=5)
+
+
+def test_run_on_a_port_that_is_taken_says_so(cache: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        finished = call(cache, "run", "any:1", "--engine", "oci", "-p", str(taken.getsockname()[1]))
+    assert finished.returncode == 12
+    assert "cannot be used (Address already in use)" in finished.stderr
 
 
 def test_run_of_an_unknown_image_says_what_was_looked_at(cache: Path) -> None:

@@ -23,7 +23,7 @@ class ConsoleReporter(Reporter):
     """Shows a line for each stage that ended, and a moving one for the stage that runs when on a terminal."""
 
     def __init__(self, *, quiet: bool, verbose: bool) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self._quiet = quiet
         self._verbose = verbose
         self._progress: Progress | None = None
@@ -81,7 +81,7 @@ def print_build(console: Console, report: BuildReport) -> None:
     console.print(layers)
     console.print()
     for name, value in build_facts(report):
-        console.print(f"{name:<9} {value}", markup=False)
+        console.print(f"{name:<9} {value}", markup=False, soft_wrap=True)
 
 
 def build_facts(report: BuildReport) -> list[tuple[str, str]]:

@@ -110,12 +110,15 @@ def _pull(named: ImageReference, platform: Platform, client: DockerClient, machi
             decode=True,
             platform=str(platform),
         )
+        error = ""
+        # Read to the end after an error too: a stream that is left keeps its connection.
         for event in events:
-            if "error" in event:
-                raise _not_pulled(named, str(event["error"]))
+            error = error or str(event.get("error", ""))
             _count(event, done, machine)
     except APIError as cause:
         raise _not_pulled(named, str(cause.explanation or cause)) from cause
+    if error:
+        raise _not_pulled(named, error)
 
 
 def _count(event: dict[str, Any], done: dict[str, tuple[int, int]], machine: Machine) -> None:
@@ -133,10 +136,14 @@ def _not_pulled(named: ImageReference, text: str) -> EnvBuilderError:
     if "no matching manifest" in said:
         return BaseImageError(f"the base image is not made for this platform: {text}", where=where, fix=_INSTEAD)
     if "not found" in said or "manifest unknown" in said or "does not exist" in said:
-        return BaseImageError(f"the registry has no such image: {text}", where=where, fix=f"check the name, or {_INSTEAD}")
-    if "denied" in said or "unauthorized" in said or "authentication" in said:
         return BaseImageError(
-            f"the registry refused: {text}", where=where, fix=f"check the name and log in with `docker login`, or {_INSTEAD}"
+            f"the registry has no such image: {text}", where=where, fix=f"check the name, or {_INSTEAD}"
+        )
+    if any(word in said for word in ("denied", "unauthorized", "authentication", "no basic auth")):
+        return BaseImageError(
+            f"the registry refused: {text}",
+            where=where,
+            fix=f"check the name and log in with `docker login`, or {_INSTEAD}",
         )
     return UnreachableError(f"the base image cannot be pulled: {text}", where=where, fix=_INSTEAD)
 

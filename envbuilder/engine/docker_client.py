@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 _TIMEOUT: Final = 120
+_KNOCK_SECONDS: Final = 5
 _NO_SPACE: Final = "no space left on device"
 _ENGINE_VARIABLES: Final = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 
@@ -44,6 +46,7 @@ def opened(machine: Machine, *, timeout: float | None = _TIMEOUT) -> Iterator[Do
     known = dict(machine.settings.environ)
     environ = {name: known[name] for name in _ENGINE_VARIABLES if known.get(name)}
     try:
+        _knock(place)
         # The SDK's own default looks at the process's environment.
         client = docker.from_env(environment={"DOCKER_HOST": _DEFAULT_HOST, **environ}, timeout=timeout)  # type: ignore[arg-type]  # None is no limit
     except (DockerException, *BROKEN, OSError, ValueError) as cause:
@@ -64,6 +67,14 @@ def opened(machine: Machine, *, timeout: float | None = _TIMEOUT) -> Iterator[Do
         client.close()
 
 
+def _knock(place: str) -> None:
+    """Connect to a socket file and go away; the SDK would leave a socket open where nobody listens."""
+    if place.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.settimeout(_KNOCK_SECONDS)
+            visitor.connect(place.removeprefix("unix://"))
+
+
 def failure(text: str, place: str, *, fix: str | None = None) -> EnvBuilderError:
     """Return the error for what the engine said."""
     if _NO_SPACE in text.lower():
@@ -77,13 +88,13 @@ def failure(text: str, place: str, *, fix: str | None = None) -> EnvBuilderError
 
 def _missing(place: str, cause: BaseException) -> EngineMissingError:
     text = str(cause)
-    if "PermissionError" in text or "Permission denied" in text:
+    if isinstance(cause, PermissionError) or "PermissionError" in text:
         return EngineMissingError(
             "this user may not talk to the Docker engine",
             where=Source(file=place),
             fix="add the user to the group `docker` (`sudo usermod -aG docker USER`) and log in again",
         )
-    reason = "there is no such socket" if "FileNotFoundError" in text else _last_words(text)
+    reason = "there is no such socket" if isinstance(cause, FileNotFoundError) else _last_words(text)
     return EngineMissingError(
         f"no Docker engine answers ({reason})",
         where=Source(file=place),

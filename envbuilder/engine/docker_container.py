@@ -66,7 +66,7 @@ def run(
 def serving(
     client: DockerClient, image: str, *, inside: int, port: int, on_line: Callable[[str], None]
 ) -> Iterator[Callable[[], int]]:
-    """Run a container whose port is reachable on 127.0.0.1:`port` while the block lasts; gives what waits for its end."""
+    """Serve on 127.0.0.1:`port` from a container while the block lasts; gives what waits for its end."""
     with _created(client, image, {"ports": {f"{inside}/tcp": ("127.0.0.1", port)}}) as container:
         container.start()
         reader = threading.Thread(target=_pass_on, args=(container, on_line), daemon=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from envbuilder.errors import EnvBuilderError
     from envbuilder.machine import Machine
 
+_STEP_LETTERS: Final = 300
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s@]+@")
 _CERTIFICATE: Final = re.compile(r"invalid peer certificate|UnknownIssuer|certificate verify failed", re.IGNORECASE)
 _NETWORK: Final = re.compile(
@@ -65,12 +66,10 @@ class BuildLog:
         text = "\n".join([*lines, reason])
         shown = "\n".join(f"    {line}" for line in lines)
         where = Source(file=str(self.path))
-        doing = f"step `{self.steps[step]}` failed: " if step in self.steps else ""
+        doing = f"step `{_shortened(self.steps[step])}` failed: " if step in self.steps else ""
         known = docker_client.failure(text, docker_client.host(self.machine))
         if isinstance(known, DiskFullError):
-            return DiskFullError(
-                f"the engine's disk is full: {doing}{reason}", where=where, fix=known.problems[0].fix
-            )
+            return DiskFullError(f"the engine's disk is full: {doing}{reason}", where=where, fix=known.problems[0].fix)
         what = f"the engine could not build the image: {doing}{reason}\n{shown}"
         if _CERTIFICATE.search(text):
             return UnreachableError(
@@ -78,9 +77,16 @@ class BuildLog:
             )
         if _NETWORK.search(text):
             return UnreachableError(
-                what, where=where, fix="containers must reach the package index: check DNS, proxy and firewall of the engine"
+                what,
+                where=where,
+                fix="containers must reach the package index: check DNS, proxy and firewall of the engine",
             )
         return BuildFailedError(what, where=where, fix="the whole log is in that file")
+
+
+def _shortened(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _STEP_LETTERS else f"{words[:_STEP_LETTERS]}…"
 
 
 @contextmanager

@@ -1,0 +1,222 @@
+"""The Dockerfile of an image plan: the values its template may use, and how each is written down. Pure.
+
+Docker reads a value in up to two passes (words, then a shell-like expansion); every filter here is named by the place
+it writes for, and gives text that Docker reads back as exactly the value, or refuses the value.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+from envbuilder.errors import InvalidFileError, Source
+from envbuilder.image_plan import ENVIRONMENT_PREFIX, EXAMPLE_FILE, MODEL_DIRECTORY, SERVER_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.resources.abc import Traversable
+
+    from envbuilder.image_plan import ImagePlan
+
+_TEMPLATE: Final = "pip.Dockerfile.j2"
+_BARE: Final = re.compile(r"[A-Za-z0-9_./:@%+,=-]+\Z")
+_BARE_NAME: Final = re.compile(r"[A-Za-z0-9_./:-]+\Z")
+_PATH: Final = re.compile(r"[A-Za-z0-9_./-]+\Z")
+_IMAGE: Final = re.compile(r"[A-Za-z0-9_./:@-]+\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerfileInputs:
+    """All that the templates may use."""
+
+    version: str
+    spec_digest: str
+    base: str
+    """As the engine must name it to get exactly this base."""
+
+    base_note: str
+    """Where the base comes from when no registry has it; may be empty."""
+
+    python: str
+    """The base's interpreter, as an absolute path."""
+
+    pip_wheel: str
+    """File name of the wheel that the context brings."""
+
+    buildkit: bool
+    """For BuildKit (secret and cache mounts), or for the classic builder."""
+
+    has_ca: bool
+    """Whether the context holds a CA bundle; only the classic builder needs it there."""
+
+    has_example: bool
+    environment_prefix: str = ENVIRONMENT_PREFIX
+    server_prefix: str = SERVER_PREFIX
+    model_directory: str = MODEL_DIRECTORY
+    example_file: str = EXAMPLE_FILE
+    environ: tuple[tuple[str, str], ...]
+    labels: tuple[tuple[str, str], ...]
+    user: str
+    working_directory: str
+    ports: tuple[str, ...]
+    stop_signal: str
+    entrypoint: tuple[str, ...]
+    command: tuple[str, ...]
+
+    @classmethod
+    def of(cls, plan: ImagePlan, *, pip_wheel: str, buildkit: bool, has_ca: bool) -> DockerfileInputs:
+        """Take from the plan what the Dockerfile says; what the base says already is inherited."""
+        config = plan.config
+        note = ""
+        if plan.base.pinned.startswith(BASE_REPOSITORY):
+            note = f"The base is {plan.base.reference}, put together by envbuilder and loaded into the engine."
+        inherited = set(plan.base.labels)
+        return cls(
+            version=plan.tool_version,
+            spec_digest=plan.lock.spec_digest,
+            base=plan.base.pinned,
+            base_note=note,
+            python=plan.base.interpreter.executable,
+            pip_wheel=pip_wheel,
+            buildkit=buildkit,
+            has_ca=has_ca,
+            has_example=plan.model.example_request is not None,
+            environ=plan.added_environ,
+            labels=tuple(label for label in config.labels if label not in inherited),
+            user=config.user,
+            working_directory=config.working_dir,
+            ports=config.ports,
+            stop_signal=config.stop_signal,
+            entrypoint=config.entrypoint,
+            command=config.command,
+        )
+
+
+BASE_REPOSITORY: Final = "envbuilder-base"
+"""The repository of the bases that envbuilder loads into an engine."""
+
+
+def render(inputs: DockerfileInputs) -> str:
+    """Return the Dockerfile; raises InvalidFileError for a value that no Dockerfile can say."""
+    values = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
+    text = _environment().get_template(_TEMPLATE).render(values)
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def data_file(name: str) -> bytes:
+    """Return a file of `templates/`, e.g. `installer/uv.txt`."""
+    return _templates().joinpath(*name.split("/")).read_bytes()
+
+
+def shell(value: str) -> str:
+    """Write one word of a command in shell form."""
+    return shlex.quote(_one_line(value, "a command"))
+
+
+def exec_form(value: tuple[str, ...]) -> str:
+    """Write a command in exec form: a JSON array, in which nothing is expanded."""
+    for word in value:
+        _sayable(word, "a command")
+    return json.dumps(list(value), ensure_ascii=False)
+
+
+def quoted(value: str) -> str:
+    """Write a value of ENV, LABEL, USER, WORKDIR, EXPOSE or STOPSIGNAL: bare where that reads back the same."""
+    _one_line(value, "an instruction")
+    if _BARE.match(value):
+        return value
+    return '"' + re.sub(r'(["\\$])', r"\\\1", value) + '"'
+
+
+def name(value: str) -> str:
+    """Write the name of a variable or label; `=` ends a name however it is quoted."""
+    if not value or "=" in value:
+        raise _unsayable(value, "the name of a variable or label")
+    return value if _BARE_NAME.match(value) else quoted(value)
+
+
+def copy_path(value: str) -> str:
+    """Write a path of COPY; ours are plain, and what Docker would match as a pattern is refused."""
+    return _plain(value, _PATH, "COPY")
+
+
+def image(value: str) -> str:
+    """Write an image of FROM."""
+    return _plain(value, _IMAGE, "FROM")
+
+
+def comment(value: str) -> str:
+    """Write text into a comment."""
+    return _one_line(value, "a comment")
+
+
+FILTERS: Final[dict[str, Callable[..., str]]] = {
+    "shell": shell,
+    "exec_form": exec_form,
+    "env_name": name,
+    "env_value": quoted,
+    "label_name": name,
+    "label_value": quoted,
+    "word": quoted,
+    "copy_path": copy_path,
+    "image": image,
+    "comment": comment,
+}
+"""The grammars by the name that the templates use."""
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FunctionLoader(lambda template: data_file(f"dockerfile/{template}").decode()),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - a Dockerfile is no HTML; each value goes through a filter of its grammar
+    )
+    environment.filters.update(FILTERS)
+    return environment
+
+
+def _templates() -> Traversable:
+    """Return the folder of the templates: in the installed package, or at the top of a checkout."""
+    package = resources.files("envbuilder")
+    installed = package.joinpath("templates")
+    return installed if installed.is_dir() else Path(str(package)).parent / "templates"
+
+
+def _one_line(value: str, place: str) -> str:
+    _sayable(value, place)
+    if "\n" in value or "\r" in value:
+        raise _unsayable(value, place)
+    return value
+
+
+def _sayable(value: str, place: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as cause:
+        raise _unsayable(value, place) from cause
+    if "\0" in value:
+        raise _unsayable(value, place)
+
+
+def _plain(value: str, pattern: re.Pattern[str], place: str) -> str:
+    if not pattern.match(value):
+        raise _unsayable(value, place)
+    return value
+
+
+def _unsayable(value: str, place: str) -> InvalidFileError:
+    return InvalidFileError(
+        f"{value!r} cannot be written in {place} of a Dockerfile",
+        where=Source(file="Dockerfile"),
+        fix="change the value, or build with `--engine oci`, which writes no Dockerfile",
+    )

@@ -1,0 +1,133 @@
+"""The Docker engine: builds a rendered Dockerfile with BuildKit where a client can, else with the classic builder."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from docker.errors import ImageNotFound
+
+from envbuilder import build_context, smoke
+from envbuilder.engine import (
+    Running,
+    buildkit,
+    docker_base,
+    docker_classic,
+    docker_client,
+    docker_container,
+    docker_layers,
+    docker_log,
+)
+from envbuilder.errors import EngineMissingError
+from envbuilder.image_plan import PORT
+from envbuilder.image_reference import ImageReference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from envbuilder.base_image import BaseImage
+    from envbuilder.bases import BaseReference
+    from envbuilder.engine import BuiltImage
+    from envbuilder.image_plan import ImagePlan
+    from envbuilder.machine import Machine
+    from envbuilder.oci_image import Platform
+    from envbuilder.smoke import SmokeReport
+
+_PING_SECONDS: Final = 5
+_CHUNK: Final = 1 << 20
+
+
+def available(machine: Machine) -> str | None:
+    """Return None when the engine answers, else the reason why it cannot be used."""
+    try:
+        with docker_client.opened(machine, timeout=_PING_SECONDS) as client:
+            client.ping()
+    except EngineMissingError as missing:
+        return missing.problems[0].what
+    return None
+
+
+def base_image(reference: BaseReference, *, platform: Platform, machine: Machine) -> BaseImage:
+    """Have the base in the engine, pulled or loaded, and know the Python it provides."""
+    with docker_client.opened(machine) as client:
+        return docker_base.have(reference, platform=platform, client=client, machine=machine)
+
+
+def build(plan: ImagePlan, *, machine: Machine) -> BuiltImage:
+    """Make the image, without a tag."""
+    begin = time.time()
+    with docker_client.opened(machine, timeout=None) as client, docker_log.kept(machine, plan.content_tag) as log:
+        program = buildkit.find(client, machine)
+        if program is not None:
+            context = build_context.make(plan, variant="buildkit", machine=machine)
+            identity = buildkit.build(program, context, log=log, machine=machine)
+        else:
+            context = build_context.make(plan, variant="classic", machine=machine)
+            identity = docker_classic.build(client, context, log=log, machine=machine)
+        return docker_layers.built(client.images.get(identity), since=begin)
+
+
+def try_image(image: BuiltImage, plan: ImagePlan, *, machine: Machine) -> SmokeReport:
+    """Run the image's own smoke test in a container: no network, read-only root, no capabilities."""
+    model = str(plan.model.directory)
+    with docker_client.opened(machine) as client:
+        ended = docker_container.run(client, image.identity, command=smoke.COMMAND, timeout=smoke.TIMEOUT)
+    if ended is None:
+        return smoke.read(b"", (f"no answer within {smoke.TIMEOUT} s",), model=model)
+    for line in ended.log:
+        machine.reporter.line("smoke", line)
+    return smoke.read(ended.stdout, ended.log, model=model)
+
+
+def tag(image: BuiltImage, references: tuple[str, ...], *, machine: Machine) -> None:
+    """Name the image in the engine."""
+    names = [ImageReference.parse_name_tag(reference) for reference in references]
+    with docker_client.opened(machine) as client:
+        held = client.images.get(image.identity)
+        for name in names:
+            held.tag(name.name, tag=name.tag)
+
+
+def find(reference: str, *, machine: Machine) -> BuiltImage | None:
+    """Return the image with this name, if the engine has it."""
+    with docker_client.opened(machine) as client:
+        try:
+            return docker_layers.built(client.images.get(reference), since=None)
+        except ImageNotFound:
+            return None
+
+
+def archive(image: BuiltImage, references: tuple[str, ...], *, machine: Machine) -> Iterable[bytes]:
+    """Give the bytes of an archive that `docker load` reads; the names are given to the image first."""
+    tag(image, references, machine=machine)
+    return _saved(references or (image.identity,), machine)
+
+
+@contextmanager
+def running(image: BuiltImage, *, port: int, machine: Machine) -> Iterator[Running]:
+    """Serve on 127.0.0.1:`port` from a container with a read-only root and no capabilities."""
+    with (
+        docker_client.opened(machine, timeout=None) as client,
+        docker_container.serving(
+            client,
+            image.identity,
+            inside=PORT,
+            port=port,
+            on_line=lambda line: machine.reporter.line("run", line),
+        ) as wait,
+    ):
+        yield Running(url=f"http://127.0.0.1:{port}", wait=wait)
+
+
+def _saved(references: tuple[str, ...], machine: Machine) -> Iterator[bytes]:
+    with docker_client.opened(machine) as client:
+        api = client.api
+        # The SDK's own method takes a single name.
+        url = f"{api.base_url}/v{api.api_version}/images/get"
+        with api.get(url, params={"names": list(references)}, stream=True) as response:
+            response.raise_for_status()
+            yield from response.iter_content(_CHUNK)
+
+
+__all__ = ["archive", "available", "base_image", "build", "find", "running", "tag", "try_image"]
