@@ -34,6 +34,7 @@ _NETWORK: Final = re.compile(
     re.IGNORECASE,
 )
 _CERTIFICATE: Final = re.compile(r"invalid peer certificate|UnknownIssuer|certificate verify", re.IGNORECASE)
+_NOT_LET_IN: Final = re.compile(r"lack of valid authentication credentials|could not be queried due to .*\b40[13]\b")
 _DENIED: Final = re.compile(r"\b(401|403)\b|Unauthorized|Forbidden")
 _MINIMUM_GLIBC: Final = 17
 """uv knows no older one."""
@@ -207,7 +208,7 @@ def _error(tail: tuple[str, ...], settings: Settings) -> LockImpossibleError | U
             f"not all that is needed is in the cache, and `--offline` forbids to ask the index\n{shown}",
             fix="run once without `--offline`",
         )
-    if _DENIED.search(text) and "no solution" not in text.lower():
+    if _NOT_LET_IN.search(text) or (_DENIED.search(text) and "no solution" not in text.lower()):
         return UnreachableError(
             f"the package index refused\n{shown}", fix="check the user and password of the index, or of its netrc entry"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -45,6 +46,10 @@ def docker_host() -> Iterator[str]:
 def answers(host: str) -> bool:
     """Tell whether an engine answers there."""
     try:
+        if host.startswith("unix://"):
+            # The SDK leaves a socket open where nobody listens, and warnings are errors here.
+            with socket.socket(socket.AF_UNIX) as visitor:
+                visitor.connect(host.removeprefix("unix://"))
         client = docker.DockerClient(base_url=host, timeout=5)
     except (DockerException, OSError, ValueError):
         return False
@@ -60,19 +65,16 @@ def answers(host: str) -> bool:
 def private_engine() -> Iterator[str]:
     """Start a `dockerd` of our own and give its address while the block lasts."""
     folder = Path(tempfile.mkdtemp(prefix="ebd-"))
-    bridge_was_there = Path("/sys/class/net/docker0").exists()
     try:
         yield from _first_that_starts(folder)
     finally:
         _end_leftovers(folder)
         _unmount(folder)
         shutil.rmtree(folder, ignore_errors=True)
-        ip = shutil.which("ip", path=_path())
-        if not bridge_was_there and ip is not None:
-            subprocess.run([ip, "link", "delete", "docker0"], check=False, capture_output=True)
 
 
 def _first_that_starts(folder: Path) -> Iterator[str]:
+    reason: list[str] = []
     # Without overlays (a data folder that is an overlay itself) every layer is a full copy: slow, but it works.
     for driver in ("overlay2", "vfs"):
         place = folder / driver
@@ -144,9 +146,10 @@ def _end_leftovers(folder: Path) -> None:
 
 
 def _unmount(folder: Path) -> None:
+    umount = shutil.which("umount", path=_path()) or "umount"
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in sorted((mount for mount in mounts if mount.startswith(f"{folder}/")), reverse=True):
-        subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
+        subprocess.run([umount, "--lazy", mount], check=False, capture_output=True)
 
 
 def _install() -> None:

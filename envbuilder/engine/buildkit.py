@@ -28,6 +28,9 @@ _BUILTIN_BEFORE: Final = 23
 _QUESTION_SECONDS: Final = 20
 _STEP: Final = re.compile(r"#(\d+) (\[.*|(?:exporting|importing|naming|writing|sending|load|transferring) .*)")
 _OUTPUT: Final = re.compile(r"#(\d+) (?:\d+\.\d+ )?(.*)")
+_COMMAND: Final = re.compile(r"executor failed running \[.*\]: |process \".*\" did not complete successfully: ")
+"""The step's command, which is shown as the step already."""
+
 _VERSION: Final = re.compile(rb"version (\d+)\.")
 
 
@@ -53,7 +56,7 @@ def find(client: DockerClient, machine: Machine) -> Program | None:
     return None
 
 
-def build(program: Program, context: BuildContext, *, log: BuildLog, machine: Machine) -> str:
+def build(program: Program, client: DockerClient, context: BuildContext, *, log: BuildLog, machine: Machine) -> str:
     """Build the context and return the image's id; raises BuildFailedError and its relatives."""
     settings = machine.settings
     environ = {**dict(program.environ), **docker_index.proxies(settings)}
@@ -74,6 +77,8 @@ def build(program: Program, context: BuildContext, *, log: BuildLog, machine: Ma
         command.append(str(work / "context"))
         finished = process.run(tuple(command), environ=environ, on_line=lambda line: _take(line, log))
         if not finished.ok:
+            # An engine that went away in the middle is told by the connection, better than by the program.
+            client.ping()
             raise log.error(_reason(finished.tail))
         return (work / "id").read_text(encoding="utf-8").strip()
 
@@ -125,7 +130,7 @@ def _take(line: str, log: BuildLog) -> None:
 
 def _reason(tail: tuple[str, ...]) -> str:
     lines = [line for line in tail if line.strip() and not line.startswith("---")]
-    return lines[-1] if lines else "no reason given"
+    return _COMMAND.sub("", lines[-1]) if lines else "no reason given"
 
 
 __all__ = ["Program", "build", "find"]

@@ -61,7 +61,7 @@ def build(plan: ImagePlan, *, machine: Machine) -> BuiltImage:
         program = buildkit.find(client, machine)
         if program is not None:
             context = build_context.make(plan, variant="buildkit", machine=machine)
-            identity = buildkit.build(program, context, log=log, machine=machine)
+            identity = buildkit.build(program, client, context, log=log, machine=machine)
         else:
             context = build_context.make(plan, variant="classic", machine=machine)
             identity = docker_classic.build(client, context, log=log, machine=machine)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from base64 import urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
+from zipfile import BadZipFile
 
 from installer import install
 from installer.destinations import WheelDestination
@@ -175,7 +177,8 @@ class _Destination(WheelDestination):
         data = stream.read()
         if scheme == "scripts" and data.startswith(b"#!python"):
             data = f"#!{self.interpreter}\n".encode() + data.partition(b"\n")[2]
-        return self._write(scheme, os.fspath(path), data, executable=is_executable)
+        # A wheel that was built on Windows has no executable bits.
+        return self._write(scheme, os.fspath(path), data, executable=is_executable or scheme == "scripts")
 
     def finalize_installation(
         self, scheme: Scheme, record_file_path: str, records: Iterable[tuple[Scheme, RecordEntry]]
@@ -189,8 +192,8 @@ class _Destination(WheelDestination):
     def _write(self, scheme: str, path: str, data: bytes, *, executable: bool) -> RecordEntry:
         root = self.directory / self.schemes[scheme].lstrip("/")
         target = Path(os.path.normpath(root / path))
-        # The path comes from the wheel.
-        if not target.is_relative_to(self.directory):
+        # The path comes from the wheel; pip, too, keeps each file below the place of its scheme.
+        if not target.is_relative_to(root):
             raise BuildFailedError(f"a wheel holds a path that leaves the environment: {path!r}")
         if target.parent not in self.made:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +234,7 @@ def _install(tree: Tree, directory: Path, prefix: str, interpreter: Interpreter,
     try:
         with disk.full_disk_named(directory), _Wheel.open(path) as wheel:
             install(wheel, destination, {"INSTALLER": b"envbuilder\n", "REQUESTED": b""})
-    except (InstallerError, ValueError, KeyError) as cause:
+    except (InstallerError, AssertionError, ValueError, KeyError, RuntimeError, BadZipFile, zlib.error) as cause:
         raise LockMismatchError(
             f"`{path.name}` is not a wheel that can be installed ({cause})",
             where=Source(file=tree.package.url),

@@ -32,6 +32,7 @@ from envbuilder.layer import Entry
 from envbuilder.oci_image import Platform
 from envbuilder.reporter import Timings
 from envbuilder.settings import Settings
+from tests import registry_server
 from tests.conftest import BASE, EXAMPLES
 
 if TYPE_CHECKING:
@@ -41,11 +42,17 @@ if TYPE_CHECKING:
     from envbuilder.engine import BuiltImage
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
+    from tests.registry_server import Registry
+
+registry = registry_server.registry
+registry_with_login = registry_server.registry_with_login
+registry_program = registry_server.registry_program
 
 engine = pytest.mark.engine
 network = pytest.mark.network
 
 CANARY: Final = "qX7canaryZ9"
+MANIFESTS: Final = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
 LINUX: Final = Platform(os="linux", architecture="amd64")
 HOSTILE: Final = (
     "",
@@ -77,7 +84,7 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 
 def plan_of(model: Path, machine: Machine) -> ImagePlan:
     choices = stages.Choices(engine="docker", base=BASE)
-    made, _ = stages.make_plan(model, docker, choices, machine=machine, timings=Timings(machine.reporter))  # type: ignore[arg-type]  # a module satisfies it
+    made, _ = stages.make_plan(model, docker, choices, machine=machine, timings=Timings(machine.reporter))
     return made
 
 
@@ -86,7 +93,7 @@ def built(context: BuildContext, variant: Variant, machine: Machine) -> BuiltIma
         if variant == "buildkit":
             program = buildkit.find(client, machine)
             assert program is not None, "Debian's /usr/bin/docker has a client of BuildKit"
-            identity = buildkit.build(program, context, log=log, machine=machine)
+            identity = buildkit.build(program, client, context, log=log, machine=machine)
         else:
             identity = docker_classic.build(client, context, log=log, machine=machine)
         return docker_layers.built(client.images.get(identity), since=None)
@@ -213,7 +220,7 @@ def test_a_wrong_hash_fails_with_the_last_lines_and_the_log(
     wrong = replace(plan, lock=replace(plan.lock, packages=(package,)))
     before = containers(docker_machine)
     context = build_context.make(wrong, variant=variant, machine=docker_machine)
-    with pytest.raises(BuildFailedError, match="(?i)hash") as raised:
+    with pytest.raises(BuildFailedError, match=r"(?i)hash") as raised:
         built(context, variant, docker_machine)
     problem = raised.value.problems[0]
     assert "uv pip install" in problem.what
@@ -292,6 +299,40 @@ def test_a_base_made_on_this_machine_is_known_by_its_id(docker_machine: Machine)
     assert local.digest == held.id
     assert local.pinned == "envbuilder-test-local:1"
     assert local.interpreter == assembled.interpreter
+
+
+@engine
+@network
+def test_a_pulled_base_is_pinned_by_its_digest_and_built_on(
+    variant: Variant, registry: Registry, docker_machine: Machine
+) -> None:
+    assembled = docker.base_image(BaseReference.parse(BASE), platform=LINUX, machine=docker_machine)
+    repository = f"{registry.host}/team/python-{variant}"
+    with docker_client.opened(docker_machine) as client:
+        client.images.get(assembled.pinned).tag(repository, tag="3")
+        client.images.push(repository, tag="3")
+        client.images.remove(f"{repository}:3")
+    base = docker.base_image(BaseReference.parse(f"{repository}:3"), platform=LINUX, machine=docker_machine)
+    assert base.pinned == f"{repository}:3@{base.digest}"
+    assert (
+        base.digest
+        == registry.request("HEAD", f"/v2/team/python-{variant}/manifests/3", headers=MANIFESTS).headers[
+            "Docker-Content-Digest"
+        ]
+    )
+    assert base.interpreter == assembled.interpreter
+    text = f"FROM {dockerfile.image(base.pinned)}\nCOPY Dockerfile /\n"
+    context = BuildContext(entries=(Entry(path="Dockerfile", mode=0o644, content=text.encode()),))
+    assert built(context, variant, docker_machine).layers
+
+
+@engine
+@network
+def test_a_registry_that_wants_a_login_is_told_apart(registry_with_login: Registry, docker_machine: Machine) -> None:
+    reference = BaseReference.parse(f"{registry_with_login.host}/team/secret:1")
+    with pytest.raises(BaseImageError, match="refused") as raised:
+        docker.base_image(reference, platform=LINUX, machine=docker_machine)
+    assert "docker login" in str(raised.value.problems[0].fix)
 
 
 def away(machine: Machine, host: str) -> Machine:

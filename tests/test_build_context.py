@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from envbuilder.build_context import BuildContext
+from envbuilder.errors import InvalidFileError
+from tests.test_dockerfile import PIP, plan_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from envbuilder.build_context import Variant
+
+
+def context_of(folder: Path, *, variant: Variant = "buildkit", ca: bytes | None = None) -> BuildContext:
+    wheel = folder / "wheel" / PIP
+    wheel.parent.mkdir(parents=True)
+    wheel.write_bytes(b"a wheel")
+    return BuildContext.of(plan_of(folder), variant=variant, pip_wheel=wheel, ca=ca)
+
+
+def tree(folder: Path) -> dict[str, tuple[int, bytes | str | None]]:
+    found: dict[str, tuple[int, bytes | str | None]] = {}
+    for path in folder.rglob("*"):
+        mode = path.lstat().st_mode & 0o777
+        content = str(path.readlink()) if path.is_symlink() else None if path.is_dir() else path.read_bytes()
+        found[str(path.relative_to(folder))] = (mode, content)
+    return found
+
+
+def test_the_tar_is_the_same_wherever_and_whenever_it_is_made(tmp_path: Path) -> None:
+    first, second = (context_of(tmp_path / name) for name in ("first", "second"))
+    assert b"".join(first.tar_stream()) == b"".join(second.tar_stream())
+
+
+def test_the_folder_holds_what_the_tar_holds(tmp_path: Path) -> None:
+    context = context_of(tmp_path)
+    before = os.umask(0o077)
+    try:
+        context.write(tmp_path / "folder")
+    finally:
+        os.umask(before)
+    unpacked = tmp_path / "unpacked"
+    with tarfile.open(fileobj=io.BytesIO(b"".join(context.tar_stream()))) as tar:
+        tar.extractall(unpacked, filter="tar")
+    assert tree(tmp_path / "folder") == tree(unpacked)
+
+
+def test_the_files_are_where_the_dockerfile_looks(tmp_path: Path) -> None:
+    paths = [entry.path for entry in context_of(tmp_path).entries]
+    assert paths == sorted(paths)
+    assert {
+        "Dockerfile",
+        "environment.txt",
+        "environment/pyvenv.cfg",
+        "environment/bin/python",
+        "installer/finish.py",
+        f"installer/{PIP}",
+        "model/MLmodel",
+        "model/data/weights.bin",
+        "server.txt",
+        "server/lib/python3.11/site-packages/envbuilder/server/__init__.py",
+    } <= set(paths)
+    links = {entry.path: entry.link for entry in context_of(tmp_path / "again").entries if entry.link}
+    assert links["environment/bin/python"] == "/usr/local/bin/python3.11"
+
+
+def test_requirements_are_names_versions_and_hashes_without_urls(tmp_path: Path) -> None:
+    entries = {entry.path: entry.content for entry in context_of(tmp_path).entries}
+    text = entries["environment.txt"]
+    assert isinstance(text, bytes)
+    assert [line.split(b" ")[0] for line in text.splitlines()] == [b"numpy==2.4.6", b"scikit-learn==1.9.1"]
+    assert all(b" --hash=sha256:" in line for line in text.splitlines())
+    assert not any(b"index.example" in content for content in entries.values() if isinstance(content, bytes))
+
+
+def test_only_the_classic_builder_gets_the_ca_in_the_context(tmp_path: Path) -> None:
+    canary = b"-----BEGIN CERTIFICATE-----"
+    for variant, expected in (("classic", True), ("buildkit", False)):
+        context = context_of(tmp_path / variant, variant=variant, ca=canary)  # type: ignore[arg-type]
+        assert (canary in b"".join(context.tar_stream())) is expected
+
+
+def test_hard_links_are_made_only_of_files_that_everybody_may_read(tmp_path: Path) -> None:
+    context = context_of(tmp_path)
+    secret = tmp_path / "model" / "MLmodel"
+    open_to_all = tmp_path / "model" / "data" / "weights.bin"
+    secret.chmod(0o600)
+    open_to_all.chmod(0o644)
+    context.write(tmp_path / "folder", link=True)
+    assert (tmp_path / "folder" / "model" / "data" / "weights.bin").stat().st_ino == open_to_all.stat().st_ino
+    copied = tmp_path / "folder" / "model" / "MLmodel"
+    assert copied.stat().st_ino != secret.stat().st_ino
+    assert copied.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    context = context_of(tmp_path)
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    context.write(taken)
+    assert (taken / "Dockerfile").exists()
+    with pytest.raises(InvalidFileError, match="exists already"):
+        context.write(taken)
+
+
+def test_a_file_that_shrinks_while_it_is_read_ends_the_build(tmp_path: Path) -> None:
+    context = context_of(tmp_path)
+    weights = tmp_path / "model" / "data" / "weights.bin"
+    weights.write_bytes(b"x" * (3 << 20))
+    stream = context.tar_stream()
+    assert any(len(piece) == 1 << 20 for piece in stream)
+    os.truncate(weights, 1 << 20)
+    with pytest.raises(InvalidFileError, match="shorter"):
+        list(stream)

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from envbuilder import digest, image_plan
+from envbuilder.base_image import BaseImage, Interpreter
+from envbuilder.image_plan import ImagePlan
+from envbuilder.layer import Entry
+from envbuilder.lockfile import Lock
+from envbuilder.model import Model
+from envbuilder.oci_image import Platform
+from envbuilder.server_kit import ServerKit
+from tests.package_index import wheel
+
+BASE = BaseImage(
+    reference="python:3.11-slim",
+    pinned="python@sha256:0",
+    digest=digest.of_bytes(b"base"),
+    platform=Platform.parse("linux/amd64"),
+    interpreter=Interpreter(version="3.11.2", executable="/usr/local/bin/python3.11", glibc="2.36"),
+    environ=(("PATH", "/usr/local/bin:/bin"), ("LANG", "de"), ("GPG_KEY", "x")),
+    labels=(("maintainer", "them"), ("org.opencontainers.image.title", "theirs")),
+)
+LOCK = Lock(
+    packages=(wheel("top").locked(),),
+    subdir="linux-64",
+    spec_digest=digest.of_bytes(b"spec"),
+    base_reference=BASE.reference,
+    base_digest=BASE.digest,
+    python_version="3.11.2",
+    tool_version="0.1.0",
+)
+MLMODEL = """\
+flavors:
+  python_function:
+    loader_module: mlflow.sklearn
+    env: conda.yaml
+mlflow_version: 2.9.2
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> ImagePlan:
+    directory = tmp_path / "model"
+    (directory / "data").mkdir(parents=True)
+    (directory / "MLmodel").write_text(MLMODEL)
+    (directory / "data" / "model.pkl").write_bytes(b"weights")
+    (directory / "conda.yaml").write_text("dependencies: [python=3.11]\n")
+    return ImagePlan(
+        base=BASE,
+        lock=LOCK,
+        kit=ServerKit(requirements="a==1", files=()),
+        server_packages=(),
+        model=Model.read(directory),
+        tool_version="0.1.0",
+    )
+
+
+def test_the_content_tag_names_environment_and_model(plan: ImagePlan) -> None:
+    assert plan.content_tag == (f"env-{digest.short(plan.environment_digest)}-model-{digest.short(plan.model_digest)}")
+
+
+@pytest.mark.parametrize("part", ["package", "base", "kit", "model", "example"])
+def test_each_ingredient_changes_the_content_tag(part: str, plan: ImagePlan) -> None:
+    match part:
+        case "package":
+            other = replace(plan, lock=replace(LOCK, packages=(wheel("top", "2.0").locked(),)))
+        case "base":
+            other = replace(plan, base=replace(BASE, digest=digest.of_bytes(b"other")))
+        case "kit":
+            other = replace(plan, kit=replace(plan.kit, requirements="a==2"))
+        case "model":
+            (plan.model.directory / "data" / "model.pkl").write_bytes(b"other weights")
+            other = replace(plan, model=Model.read(plan.model.directory))
+        case _:
+            other = replace(plan, model=replace(plan.model, example_request=b"{}"))
+    environment, model = plan.content_tag.split("-model-")
+    expected = (environment, None) if part in ("model", "example") else (None, model)
+    changed = tuple(
+        new if new == old else None
+        for new, old in zip(other.content_tag.split("-model-"), (environment, model), strict=True)
+    )
+    assert changed == expected
+
+
+@pytest.mark.parametrize("part", ["tool", "name of the base", "place of the model", "place of a package", "spec"])
+def test_nothing_else_changes_the_content_tag(part: str, plan: ImagePlan, tmp_path: Path) -> None:
+    match part:
+        case "tool":
+            other = replace(plan, tool_version="9", lock=replace(LOCK, tool_version="9"))
+        case "name of the base":
+            other = replace(plan, base=replace(BASE, reference="mirror.example/python", pinned="x", labels=()))
+        case "place of the model":
+            moved = plan.model.directory.rename(tmp_path / "moved")
+            (moved / "MLmodel").touch()
+            other = replace(plan, model=Model.read(moved))
+        case "place of a package":
+            package = replace(LOCK.packages[0], url="https://mirror.example/top-1.0-py3-none-any.whl")
+            other = replace(plan, lock=replace(LOCK, packages=(package,)))
+        case _:
+            other = replace(plan, lock=replace(LOCK, spec_digest=digest.of_bytes(b"written otherwise")))
+    assert other.content_tag == plan.content_tag
+
+
+def test_labels_say_what_it_was_made_from(plan: ImagePlan) -> None:
+    assert dict(plan.labels) == {
+        "maintainer": "them",
+        "org.opencontainers.image.base.name": "python:3.11-slim",
+        "org.opencontainers.image.base.digest": BASE.digest,
+        "org.opencontainers.image.title": "MLflow model server",
+        "io.envbuilder.version": "0.1.0",
+        "io.envbuilder.lock.digest": LOCK.digest,
+        "io.envbuilder.spec.digest": LOCK.spec_digest,
+        "io.envbuilder.model.digest": plan.model.digest,
+        "io.envbuilder.base.digest": BASE.digest,
+        "io.envbuilder.environment.digest": plan.environment_digest,
+        "io.envbuilder.python.version": "3.11.2",
+        "io.envbuilder.mlflow.version": "2.9.2",
+    }
+    assert list(plan.labels) == sorted(plan.labels)
+
+
+def test_a_model_that_names_no_mlflow_has_no_label_for_it(plan: ImagePlan) -> None:
+    mlmodel = replace(plan.model.mlmodel, mlflow_version=None)
+    other = replace(plan, model=replace(plan.model, mlmodel=mlmodel))
+    assert "io.envbuilder.mlflow.version" not in dict(other.labels)
+
+
+def test_a_container_starts_the_server_as_a_user_without_rights(plan: ImagePlan) -> None:
+    config = plan.config
+    assert (config.user, config.working_dir, config.ports) == ("1000:1000", "/opt/ml/model", ("8080/tcp",))
+    assert config.entrypoint == ("/opt/envbuilder/bin/python", "-I", "-m", "envbuilder.server")
+    assert (config.command, config.stop_signal) == (("serve",), "SIGTERM")
+    assert config.labels == plan.labels
+
+
+def test_the_bases_variables_stay_unless_the_image_sets_them(plan: ImagePlan) -> None:
+    environ = dict(plan.config.env)
+    assert environ["PATH"] == "/opt/env/bin:/usr/local/bin:/bin"
+    assert (environ["GPG_KEY"], environ["LANG"], environ["HOME"]) == ("x", "C.UTF-8", "/tmp")  # noqa: S108
+    bare = replace(plan, base=replace(BASE, environ=()))
+    assert dict(bare.config.env)["PATH"] == "/opt/env/bin:/usr/local/bin:/usr/bin:/bin"
+
+
+def test_the_model_layer_holds_the_models_files(plan: ImagePlan) -> None:
+    entries = plan.model_entries()
+    assert [entry.path for entry in entries] == [
+        "opt/ml/model",
+        "opt/ml/model/MLmodel",
+        "opt/ml/model/conda.yaml",
+        "opt/ml/model/data/model.pkl",
+    ]
+    assert {entry.mode for entry in entries[1:]} == {0o644}
+    assert isinstance(entries[3].content, Path)
+    assert entries[3].content.read_bytes() == b"weights"
+
+
+def test_the_request_lies_beside_the_server(plan: ImagePlan) -> None:
+    entries = replace(plan, model=replace(plan.model, example_request=b"{}")).model_entries()
+    assert entries[-1] == Entry(path="opt/envbuilder/example.json", mode=0o644, content=b"{}")
+
+
+def test_a_prefix_is_a_virtual_environment_without_scripts() -> None:
+    entries = {entry.path: entry for entry in image_plan.prefix_entries("/opt/env", BASE.interpreter)}
+    assert entries["opt/env/pyvenv.cfg"].content == (
+        b"home = /usr/local/bin\ninclude-system-site-packages = false\nversion = 3.11.2\n"
+    )
+    assert entries["opt/env/bin/python"].link == "/usr/local/bin/python3.11"
+    assert entries["opt/env/bin/python3"].link == entries["opt/env/bin/python3.11"].link == "python"
+    assert entries["opt/env/lib/python3.11/site-packages"].is_directory
+    assert len(entries) == 5
+
+
+def test_packages_lie_where_the_bases_python_looks(plan: ImagePlan) -> None:
+    assert plan.site_packages == "lib/python3.11/site-packages"

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envbuilder import digest
+from envbuilder.errors import InvalidFileError
+from envbuilder.lockfile import SUBDIRS, Lock, LockedPackage
+from tests.strategies import YAML_VALUES
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+NAMES = st.from_regex(r"[a-z][a-z0-9]{0,8}(-[a-z0-9]{1,5}){0,2}", fullmatch=True)
+VERSIONS = st.from_regex(
+    r"([1-9]!)?[0-9]{1,4}(\.[0-9]{1,3}){0,2}(rc1|\.post2|\.dev3)?(\+[a-z0-9]{1,4})?", fullmatch=True
+)
+DIGESTS = st.binary(min_size=1, max_size=4).map(digest.of_bytes)
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1, max_size=20)
+
+
+@st.composite
+def packages(draw: st.DrawFn) -> LockedPackage:
+    name, version = draw(NAMES), draw(VERSIONS)
+    host = draw(st.sampled_from(["index.example", "[::1]:8080", "mirror.example:8443/simple"]))
+    filename = f"{name.replace('-', '_')}-{version.replace('+', '%2B')}-py3-none-any.whl"
+    return LockedPackage(
+        name=name,
+        version=version,
+        url=f"https://{host}/{filename}",
+        sha256=draw(DIGESTS),
+        dependencies=tuple(sorted(draw(st.sets(NAMES, max_size=3)))),
+    )
+
+
+@st.composite
+def locks(draw: st.DrawFn) -> Lock:
+    found = draw(st.lists(packages(), max_size=4, unique_by=lambda package: package.name))
+    return Lock(
+        packages=tuple(sorted(found, key=lambda package: package.name)),
+        subdir=draw(st.sampled_from(sorted(SUBDIRS.values()))),
+        spec_digest=draw(DIGESTS),
+        base_reference=draw(TEXT),
+        base_digest=draw(DIGESTS),
+        python_version=draw(st.sampled_from(["3.8", "3.10.12", "3.14.0rc1"])),
+        tool_version=draw(TEXT),
+    )
+
+
+NUMPY = LockedPackage(
+    name="numpy",
+    version="2.2.0",
+    url="https://index.example/files/numpy-2.2.0-cp311-cp311-manylinux_2_17_x86_64.whl",
+    sha256=digest.of_bytes(b"numpy"),
+)
+PANDAS = LockedPackage(
+    name="pandas",
+    version="2.2.3",
+    url="https://index.example/files/pandas-2.2.3-cp311-cp311-manylinux_2_17_x86_64.whl",
+    sha256=digest.of_bytes(b"pandas"),
+    dependencies=("numpy",),
+)
+LOCK = Lock(
+    packages=(NUMPY, PANDAS),
+    subdir="linux-64",
+    spec_digest=digest.of_bytes(b"spec"),
+    base_reference="python:3.11-slim",
+    base_digest=digest.of_bytes(b"base"),
+    python_version="3.11.7",
+    tool_version="0.1.0",
+)
+
+
+@given(locks())
+@settings(deadline=None, max_examples=50)
+def test_a_lock_reads_back_as_it_was_written(lock: Lock) -> None:
+    text = lock.to_text()
+    assert Lock.parse(text, file="conda-lock.yml") == lock
+    assert Lock.parse(text, file="conda-lock.yml").to_text() == text
+
+
+def test_a_lock_says_who_wrote_it_and_how_to_change_it() -> None:
+    first, *_ = LOCK.to_text().splitlines()
+    assert first == (
+        "# Locked by envbuilder; edit the model's conda.yaml and run `envbuilder lock` instead of editing this."
+    )
+
+
+@pytest.mark.process
+def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
+    (tmp_path / "conda-lock.yml").write_text(LOCK.to_text())
+    code = """
+import sys
+from pathlib import Path
+from envbuilder.lockfile import Lock
+sys.stdout.write(Lock.parse(Path(sys.argv[1]).read_text(), file="x").to_text())
+"""
+    for seed in ("1", "2"):
+        found = subprocess.run(
+            (sys.executable, "-c", code, str(tmp_path / "conda-lock.yml")),
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=REPOSITORY,
+            capture_output=True,
+            check=True,
+        )
+        assert found.stdout.decode() == LOCK.to_text()
+
+
+def test_the_digest_does_not_count_the_tool() -> None:
+    assert replace(LOCK, tool_version="9.9").digest == LOCK.digest
+    assert replace(LOCK, base_reference="python:3.11").digest == LOCK.digest
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(LOCK, packages=(NUMPY,)),
+        replace(LOCK, packages=(replace(NUMPY, version="2.2.1"), PANDAS)),
+        replace(LOCK, packages=(replace(NUMPY, sha256=digest.of_bytes(b"other")), PANDAS)),
+        replace(LOCK, subdir="linux-aarch64"),
+        replace(LOCK, base_digest=digest.of_bytes(b"other")),
+        replace(LOCK, python_version="3.11.8"),
+    ],
+    ids=["packages", "version", "sha256", "subdir", "base", "python"],
+)
+def test_the_digest_counts_what_is_locked(other: Lock) -> None:
+    assert other.digest != LOCK.digest
+
+
+def test_conda_lock_reads_it(tmp_path: Path) -> None:
+    from conda_lock.lockfile import parse_conda_lock_file  # noqa: PLC0415 - half a second to import
+
+    (tmp_path / "conda-lock.yml").write_text(LOCK.to_text())
+    found = parse_conda_lock_file(tmp_path / "conda-lock.yml")
+    assert [(package.name, package.version, package.manager) for package in found.package] == [
+        ("numpy", "2.2.0", "pip"),
+        ("pandas", "2.2.3", "pip"),
+    ]
+    assert found.package[1].dependencies == {"numpy": "*"}
+    assert found.metadata.platforms == ["linux-64"]
+    assert found.metadata.custom_metadata["base_reference"] == "python:3.11-slim"
+
+
+@pytest.mark.process
+def test_conda_lock_renders_it(tmp_path: Path) -> None:
+    (tmp_path / "conda-lock.yml").write_text(LOCK.to_text())
+    subprocess.run(
+        (sys.executable, "-m", "conda_lock", "render", "-k", "env", "-p", "linux-64", "conda-lock.yml"),
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    rendered = yaml.safe_load((tmp_path / "conda-linux-64.lock.yml").read_text())
+    (pip,) = [item["pip"] for item in rendered["dependencies"] if isinstance(item, dict)]
+    for package, line in zip(LOCK.packages, pip, strict=True):
+        assert line == f"{package.name} == {package.version} --hash={package.sha256}"
+
+
+@pytest.mark.parametrize(
+    ("url", "filename"),
+    [
+        ("https://index.example/a-1.0-py3-none-any.whl#sha256=0", "a-1.0-py3-none-any.whl"),
+        ("https://index.example/a-1.0%2Bcpu-py3-none-any.whl?token=x", "a-1.0+cpu-py3-none-any.whl"),
+    ],
+)
+def test_the_file_name_is_the_urls_last_part(url: str, filename: str) -> None:
+    assert replace(NUMPY, url=url).filename == filename
+
+
+def changed(*path: str | int, to: object) -> str:
+    """Return the lock's text with one member replaced; `to` is removed when it is Ellipsis."""
+    value = yaml.safe_load(LOCK.to_text())
+    member: Any = value
+    for key in path[:-1]:
+        member = member[key]
+    if to is ...:
+        del member[path[-1]]
+    else:
+        member[path[-1]] = to
+    return yaml.safe_dump(value, sort_keys=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "what"),
+    [
+        ("a: [", "", "not YAML"),
+        ("version: \x07", "", "not YAML"),
+        ("version: 2020-99-99", "", "not YAML"),
+        ("[" * 5000, "", "not YAML"),
+        ("- 1", "version", "not a conda-lock lockfile of version 1"),
+        (changed("version", to=2), "version", "not a conda-lock lockfile of version 1"),
+        (changed("metadata", "custom_metadata", to=...), "metadata", "was not made by envbuilder"),
+        (changed("package", to={}), "package", "expected a list"),
+        (changed("package", 0, to="numpy"), "package[0]", "expected a mapping"),
+        (changed("package", 1, "manager", to="conda"), "package[1].manager", "only packages of the manager `pip`"),
+        (changed("package", 1, "name", to=...), "package[1].name", "expected a text"),
+        (changed("package", 1, "name", to="../../outside"), "package[1].name", "expected a normalized name"),
+        (changed("package", 1, "name", to="Numpy"), "package[1].name", "expected a normalized name"),
+        (changed("package", 1, "version", to=2.2), "package[1].version", "expected a text"),
+        (changed("package", 1, "version", to="1/../../x"), "package[1].version", "expected a version"),
+        (changed("package", 1, "url", to=""), "package[1].url", "expected a text"),
+        (changed("package", 1, "url", to="https://[index.example/a.whl"), "package[1].url", "the URL of a wheel"),
+        (changed("package", 1, "url", to="https://index.example/a.tar.gz"), "package[1].url", "the URL of a wheel"),
+        (changed("package", 1, "url", to="https://index.example/%2e%2e%2fa.whl"), "package[1].url", "URL of a wheel"),
+        (changed("package", 1, "hash", to=None), "package[1].hash.sha256", "64 hex digits"),
+        (changed("package", 1, "hash", "sha256", to="00"), "package[1].hash.sha256", "64 hex digits"),
+        (changed("package", 1, "dependencies", to=5), "package[1].dependencies", "expected a mapping"),
+        (changed("package", 1, "dependencies", to="numpy"), "package[1].dependencies", "expected a mapping"),
+        (changed("metadata", "platforms", to=["a", "b"]), "metadata.platforms", "exactly one platform"),
+        (changed("metadata", "platforms", to=[]), "metadata.platforms", "exactly one platform"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_key(text: str, key: str, what: str) -> None:
+    with pytest.raises(InvalidFileError) as raised:
+        Lock.parse(text, file="conda-lock.yml")
+    problem = next(item for item in raised.value.problems if item.where is not None and item.where.key == key)
+    assert problem.where is not None
+    assert problem.where.file == "conda-lock.yml"
+    assert what in problem.what
+    assert problem.fix == "make the lock again with `envbuilder lock`"
+
+
+def test_all_problems_are_told_at_once() -> None:
+    value = yaml.safe_load(LOCK.to_text())
+    value["package"][0]["url"] = None
+    value["package"][1]["hash"] = {}
+    value["metadata"] = {"custom_metadata": {"spec_digest": "x"}}
+    with pytest.raises(InvalidFileError) as raised:
+        Lock.parse(yaml.safe_dump(value), file="l.yml")
+    custom = "metadata.custom_metadata."
+    assert [item.where.key for item in raised.value.problems if item.where is not None] == [
+        "metadata.platforms",
+        "package[0].url",
+        "package[1].hash.sha256",
+        f"{custom}spec_digest",
+        f"{custom}base_reference",
+        f"{custom}base_digest",
+        f"{custom}python_version",
+        f"{custom}envbuilder_version",
+    ]
+    assert str(raised.value).startswith(
+        "expected exactly one platform\n  at l.yml: metadata.platforms\n  fix: make the lock again"
+    )
+
+
+@given(YAML_VALUES)
+@settings(deadline=None, max_examples=60)
+def test_no_content_makes_reading_fail_otherwise(value: object) -> None:
+    package = {"manager": "pip", "name": value, "url": value, "hash": value, "dependencies": value}
+    for content in (
+        {"package": value, "metadata": value},
+        {"package": [value, package], "metadata": {"custom_metadata": value, "platforms": value}},
+    ):
+        with pytest.raises(InvalidFileError):
+            Lock.parse(yaml.safe_dump({"version": 1, **content}), file="l.yml")

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from envbuilder import digest, locking
+from envbuilder.base_image import BaseImage, Interpreter
+from envbuilder.conda_yaml import MatchSpec
+from envbuilder.environment_spec import EnvironmentSpec
+from envbuilder.errors import BaseImageError, InvalidFileError, LockImpossibleError, LockMismatchError, Source
+from envbuilder.lockfile import Lock
+from envbuilder.machine import Machine
+from envbuilder.oci_image import Platform
+from envbuilder.python_request import PythonRequest
+from envbuilder.reporter import Reporter
+from envbuilder.requirement import Requirement
+from envbuilder.settings import Settings
+from envbuilder.fields import Stated
+from tests import package_index as package_indexes
+from tests.package_index import PackageIndex, wheel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+package_index = package_indexes.package_index
+FILE = Source(file="churn/conda.yaml")
+BASE = BaseImage(
+    reference="python:3.11-slim",
+    pinned="python:3.11-slim",
+    digest=digest.of_bytes(b"base"),
+    platform=Platform.parse("linux/amd64"),
+    interpreter=Interpreter(version="3.11.2", executable="/usr/bin/python3.11", glibc="2.36"),
+    environ=(),
+)
+
+
+class Told(Reporter):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, package_index: PackageIndex) -> Machine:
+    package_index.add(wheel("top", requires=("part>=2",)), wheel("part", "1.0"), wheel("part", "2.0"))
+    settings = Settings(
+        cache_dir=tmp_path / "cache",
+        index_url=package_index.url,
+        environ=(("PATH", os.environ["PATH"]), ("HOME", str(tmp_path))),
+    )
+    return Machine(settings=settings, reporter=Told())
+
+
+def spec(*lines: str, python: str = "3.11.2", constraints: tuple[str, ...] = ()) -> EnvironmentSpec:
+    def requirements(texts: tuple[str, ...], key: str) -> tuple[Requirement, ...]:
+        return tuple(Requirement.parse(text, source=FILE.child(key).child(number)) for number, text in enumerate(texts))
+
+    return EnvironmentSpec(
+        python=Stated(value=PythonRequest.parse(python), source=FILE.child("dependencies").child(0)),
+        requirements=requirements(lines, "pip"),
+        constraints=requirements(constraints, "constraints"),
+    )
+
+
+@pytest.mark.parametrize("python", ["3.11.2", "3.11", ">=3.8", "3.10|3.11"])
+def test_the_bases_python_is_accepted(python: str, machine: Machine) -> None:
+    locking.check_python(spec(python=python), BASE, machine)
+    assert isinstance(machine.reporter, Told)
+    assert machine.reporter.warnings == []
+
+
+def test_another_micro_version_is_a_warning(machine: Machine) -> None:
+    locking.check_python(spec(python="3.11.7"), BASE, machine)
+    assert isinstance(machine.reporter, Told)
+    assert machine.reporter.warnings == [
+        "the model asks for Python 3.11.7 (churn/conda.yaml: dependencies[0]), the base provides 3.11.2: "
+        "same minor version, same packages"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("python", "suggested"),
+    [("3.8.13", "3.8.13"), ("3.12", "3.12"), (">=3.12", "3.11"), ("==3.10.*", "3.10")],
+)
+def test_another_minor_version_is_refused(python: str, suggested: str, machine: Machine) -> None:
+    with pytest.raises(BaseImageError) as raised:
+        locking.check_python(spec(python=python), BASE, machine)
+    assert str(raised.value) == (
+        f"the base image `python:3.11-slim` provides Python 3.11.2, the model asks for {python}\n"
+        "  at churn/conda.yaml: dependencies[0]\n"
+        f"  fix: pass a base with that Python, e.g. `--base python:{suggested}-slim`"
+    )
+
+
+@pytest.mark.process
+def test_a_lock_belongs_to_its_spec_and_base(machine: Machine) -> None:
+    asked = spec("top", constraints=("part<3",))
+    made = locking.lock(asked, BASE, machine=machine, tool_version="1.2.3")
+    assert [(package.name, package.version) for package in made.packages] == [("part", "2.0"), ("top", "1.0")]
+    assert replace(made, packages=()) == Lock(
+        packages=(),
+        subdir="linux-64",
+        spec_digest=digest.parse(asked.digest),
+        base_reference="python:3.11-slim",
+        base_digest=BASE.digest,
+        python_version="3.11.2",
+        tool_version="1.2.3",
+    )
+
+
+def test_conda_packages_are_refused_by_name(machine: Machine, package_index: PackageIndex) -> None:
+    specs = tuple(
+        MatchSpec.parse(text, source=FILE.child("dependencies").child(number))
+        for number, text in enumerate(("cudatoolkit=11.8", "conda-forge::r-base"), start=1)
+    )
+    with pytest.raises(LockImpossibleError) as raised:
+        locking.lock(replace(spec("top"), match_specs=specs), BASE, machine=machine, tool_version="1")
+    assert [(item.what.split("`")[1], str(item.where)) for item in raised.value.problems] == [
+        ("cudatoolkit=11.8", "churn/conda.yaml: dependencies[1]"),
+        ("conda-forge::r-base", "churn/conda.yaml: dependencies[2]"),
+    ]
+    assert package_index.asked == []
+
+
+@pytest.mark.process
+def test_what_conflicts_is_named_with_its_places(machine: Machine) -> None:
+    with pytest.raises(LockImpossibleError) as raised:
+        locking.lock(spec("unrelated-name", "top", "Part==1.0"), BASE, machine=machine, tool_version="1")
+    places = {str(item.where) for item in raised.value.problems}
+    assert raised.value.problems[0].what.startswith("no set of packages satisfies the requirements\n")
+    assert places <= {f"churn/conda.yaml: pip[{number}]" for number in range(3)}
+    assert raised.value.problems[0].fix is not None
+
+
+@pytest.mark.process
+def test_all_lines_of_a_conflict_are_named(machine: Machine) -> None:
+    with pytest.raises(LockImpossibleError) as raised:
+        locking.lock(spec("top", "Part==1.0"), BASE, machine=machine, tool_version="1")
+    first, second = raised.value.problems
+    assert (str(first.where), str(second.where)) == ("churn/conda.yaml: pip[0]", "churn/conda.yaml: pip[1]")
+    assert second.what == "`part==1.0` takes part in it"
+
+
+@pytest.mark.process
+def test_a_lock_is_made_once(machine: Machine, package_index: PackageIndex) -> None:
+    first, known = locking.lock_once(spec("top"), BASE, machine=machine, tool_version="1")
+    assert not known
+    package_index.asked.clear()
+    assert locking.lock_once(spec("top"), BASE, machine=machine, tool_version="2") == (first, True)
+    assert package_index.asked == []
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("damage", ["", "version: 1\n", "a: [", "\x00"], ids=["empty", "incomplete", "cut", "binary"])
+def test_a_damaged_lock_is_made_again(damage: str, machine: Machine) -> None:
+    first, _ = locking.lock_once(spec("top"), BASE, machine=machine, tool_version="1")
+    (kept,) = machine.locks.iterdir()
+    kept.write_text(damage)
+    assert locking.lock_once(spec("top"), BASE, machine=machine, tool_version="1") == (first, False)
+    assert locking.lock_once(spec("top"), BASE, machine=machine, tool_version="1") == (first, True)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("what", ["spec", "base", "platform", "index", "extra index"])
+def test_another_question_has_an_answer_of_its_own(what: str, machine: Machine, package_index: PackageIndex) -> None:
+    locking.lock_once(spec("top"), BASE, machine=machine, tool_version="1")
+    settings, asked, base = machine.settings, spec("top"), BASE
+    match what:
+        case "spec":
+            asked = spec("top", "part")
+        case "base":
+            base = replace(BASE, digest=digest.of_bytes(b"other"))
+        case "platform":
+            base = replace(BASE, platform=Platform.parse("linux/arm64"))
+        case "index":
+            settings = replace(settings, index_url=f"{package_index.url}/")
+        case _:
+            settings = replace(settings, extra_index_urls=(package_index.url,))
+    other = replace(machine, settings=settings)
+    assert not locking.lock_once(asked, base, machine=other, tool_version="1")[1]
+
+
+@pytest.fixture
+def lock() -> Lock:
+    return Lock(
+        packages=(wheel("top").locked(),),
+        subdir="linux-64",
+        spec_digest=digest.parse(spec("top").digest),
+        base_reference=BASE.reference,
+        base_digest=BASE.digest,
+        python_version="3.11.2",
+        tool_version="0.0.1",
+    )
+
+
+def test_a_lock_that_fits_is_read(lock: Lock, tmp_path: Path) -> None:
+    (tmp_path / "lock.yml").write_text(lock.to_text())
+    assert locking.read(tmp_path / "lock.yml", spec("TOP"), BASE) == lock
+
+
+def test_everything_that_differs_is_told(lock: Lock, tmp_path: Path) -> None:
+    path = tmp_path / "lock.yml"
+    path.write_text(lock.to_text())
+    base = replace(
+        BASE,
+        digest=digest.of_bytes(b"other"),
+        platform=Platform.parse("linux/arm64"),
+        interpreter=replace(BASE.interpreter, version="3.11.9"),
+    )
+    with pytest.raises(LockMismatchError) as raised:
+        locking.read(path, spec("top", "part"), base)
+    keys = [item.where.key.rpartition(".")[2] for item in raised.value.problems if item.where is not None]
+    assert keys == ["spec_digest", "base_digest", "subdir", "python_version"]
+    assert raised.value.problems[3].what == "the base has another Python: locked 3.11.2, now 3.11.9"
+    assert raised.value.problems[3].fix == (
+        f"`envbuilder lock MODEL --base python:3.11-slim -o {path}`, or pass the base it was locked for"
+    )
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"], ids=["absent", "binary"])
+def test_a_lock_that_cannot_be_read_is_told(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "lock.yml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InvalidFileError, match="the lock cannot be read") as raised:
+        locking.read(path, spec("top"), BASE)
+    assert raised.value.problems[0].fix == "make it with `envbuilder lock MODEL -o FILE`"
