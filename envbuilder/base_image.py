@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from envbuilder.digest import Digest
     from envbuilder.oci_image import Image, Platform
+
+REPOSITORY: Final = "envbuilder-base"
+"""Where engines are given the bases that no registry has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

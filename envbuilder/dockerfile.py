@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from envbuilder.base_image import REPOSITORY
 from envbuilder.errors import InvalidFileError, Source
 from envbuilder.image_plan import ENVIRONMENT_PREFIX, EXAMPLE_FILE, MODEL_DIRECTORY, SERVER_PREFIX
 
@@ -75,8 +76,8 @@ class DockerfileInputs:
         """Take from the plan what the Dockerfile says; what the base says already is inherited."""
         config = plan.config
         note = ""
-        if plan.base.pinned.startswith(BASE_REPOSITORY):
-            note = f"The base is {plan.base.reference}, put together by envbuilder and loaded into the engine."
+        if plan.base.pinned.startswith(REPOSITORY):
+            note = f"The base is {plan.base.reference}, which envbuilder gives to the engine; no registry has it."
         inherited = set(plan.base.labels)
         return cls(
             version=plan.tool_version,
@@ -97,10 +98,6 @@ class DockerfileInputs:
             entrypoint=config.entrypoint,
             command=config.command,
         )
-
-
-BASE_REPOSITORY: Final = "envbuilder-base"
-"""The repository of the bases that envbuilder loads into an engine."""
 
 
 def render(inputs: DockerfileInputs) -> str:

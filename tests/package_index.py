@@ -6,7 +6,7 @@ Wheels are written by hand, member by member, so that a test can also write whee
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import hashlib
 import io
 import ipaddress
@@ -52,7 +52,7 @@ class WheelFile:
         return LockedPackage(name=name, version=version, url=f"{url}/{self.name}", sha256=self.digest)
 
 
-def wheel(  # noqa: PLR0913 - what a wheel can say
+def wheel(
     name: str,
     version: str = "1.0",
     *,
@@ -216,7 +216,7 @@ def certificate_for_loopback(folder: Path) -> tuple[Path, Path, Path]:
     """Make a throwaway CA and a certificate for 127.0.0.1; return CA, certificate and key as PEM files."""
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "throwaway CA")])
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = dt.datetime.now(dt.timezone.utc)
 
     def builder(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         return (
@@ -225,8 +225,8 @@ def certificate_for_loopback(folder: Path) -> tuple[Path, Path, Path]:
             .issuer_name(ca_name)
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now - dt.timedelta(days=1))
+            .not_valid_after(now + dt.timedelta(days=1))
         )
 
     authority = (

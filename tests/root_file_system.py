@@ -56,7 +56,9 @@ def make_root(root: Path) -> None:
 
 
 def _linked(programs: tuple[Path, ...]) -> set[Path]:
-    output = subprocess.run(("ldd", *programs), capture_output=True, text=True, check=False).stdout
+    output = subprocess.run(
+        (shutil.which("ldd") or "ldd", *programs), capture_output=True, text=True, check=False
+    ).stdout
     return {Path(found) for found in re.findall(r"(/\S+) \(0x", output)}
 
 

@@ -23,7 +23,7 @@ VERSIONS = st.from_regex(
     r"([1-9]!)?[0-9]{1,4}(\.[0-9]{1,3}){0,2}(rc1|\.post2|\.dev3)?(\+[a-z0-9]{1,4})?", fullmatch=True
 )
 DIGESTS = st.binary(min_size=1, max_size=4).map(digest.of_bytes)
-TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1, max_size=20)
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=20)
 
 
 @st.composite

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import os
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +11,7 @@ from envbuilder.base_image import BaseImage, Interpreter
 from envbuilder.conda_yaml import MatchSpec
 from envbuilder.environment_spec import EnvironmentSpec
 from envbuilder.errors import BaseImageError, InvalidFileError, LockImpossibleError, LockMismatchError, Source
+from envbuilder.fields import Stated
 from envbuilder.lockfile import Lock
 from envbuilder.machine import Machine
 from envbuilder.oci_image import Platform
@@ -18,12 +19,8 @@ from envbuilder.python_request import PythonRequest
 from envbuilder.reporter import Reporter
 from envbuilder.requirement import Requirement
 from envbuilder.settings import Settings
-from envbuilder.fields import Stated
 from tests import package_index as package_indexes
 from tests.package_index import PackageIndex, wheel
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 package_index = package_indexes.package_index
 FILE = Source(file="churn/conda.yaml")
@@ -51,7 +48,7 @@ def machine(tmp_path: Path, package_index: PackageIndex) -> Machine:
     settings = Settings(
         cache_dir=tmp_path / "cache",
         index_url=package_index.url,
-        environ=(("PATH", os.environ["PATH"]), ("HOME", str(tmp_path))),
+        environ=(("PATH", str(Path(sys.executable).parent)), ("HOME", str(tmp_path))),
     )
     return Machine(settings=settings, reporter=Told())
 
@@ -78,8 +75,10 @@ def test_another_micro_version_is_a_warning(machine: Machine) -> None:
     locking.check_python(spec(python="3.11.7"), BASE, machine)
     assert isinstance(machine.reporter, Told)
     assert machine.reporter.warnings == [
-        "the model asks for Python 3.11.7 (churn/conda.yaml: dependencies[0]), the base provides 3.11.2: "
-        "same minor version, same packages"
+        (
+            "the model asks for Python 3.11.7 (churn/conda.yaml: dependencies[0]), "
+            "the base provides 3.11.2: same minor version, same packages"
+        )
     ]
 
 

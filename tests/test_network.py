@@ -8,6 +8,7 @@ import pytest
 from envbuilder import digest, network
 from envbuilder.errors import EnvBuilderError, LockMismatchError, UnreachableError
 from envbuilder.settings import Settings
+from envbuilder.url import without_credentials
 from tests import package_index as package_indexes
 from tests.package_index import LOGIN, PackageIndex, certificate_for_loopback, running_index
 
@@ -61,7 +62,7 @@ def test_what_can_succeed_later_is_tried_again(
     [([], "404 Not Found", 1), ([401], "401 Unauthorized", 1), ([500] * 9, "500 Internal Server Error", 4)],
     ids=["404", "401", "500 for long"],
 )
-def test_an_error_status_is_told(  # noqa: PLR0913
+def test_an_error_status_is_told(
     statuses: list[int], shown: str, asked: int, package_index: PackageIndex, settings: Settings, tmp_path: Path
 ) -> None:
     package_index.failures += statuses
@@ -158,4 +159,4 @@ def test_credentials_in_the_url_are_sent(settings: Settings, tmp_path: Path) -> 
     ],
 )
 def test_what_is_shown_holds_no_credentials(url: str, shown: str) -> None:
-    assert network.without_credentials(url) == shown
+    assert without_credentials(url) == shown

@@ -49,7 +49,8 @@ def test_bytes_that_are_no_text_do_not_end_the_reading() -> None:
 
 def test_lines_come_while_the_program_runs(tmp_path: Path) -> None:
     go_on = tmp_path / "go-on"
-    code = f"import os, sys, time; print('ready', file=sys.stderr)\nwhile not os.path.exists({str(go_on)!r}): time.sleep(.01)"
+    code = "import os, sys, time; print('ready', file=sys.stderr)\n"
+    code += f"while not os.path.exists({str(go_on)!r}): time.sleep(.01)"
     assert process.run(python(code), environ=ENVIRON, on_line=lambda _: go_on.touch(), timeout=20).ok
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import os
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def machine(tmp_path: Path, package_index: PackageIndex) -> Machine:
     settings = Settings(
         cache_dir=tmp_path / "cache",
         index_url=package_index.url,
-        environ=(("PATH", os.environ["PATH"]), ("HOME", str(tmp_path))),
+        environ=(("PATH", str(Path(sys.executable).parent)), ("HOME", str(tmp_path))),
     )
     return Machine(settings=settings, reporter=Reporter())
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import platformdirs
@@ -10,6 +9,7 @@ from envbuilder.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 NO_PIP = {"PIP_CONFIG_FILE": "/dev/null"}
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from envbuilder import digest
+from envbuilder.base_image import REPOSITORY
 from envbuilder.errors import BaseImageError, InvalidFileError, Source
 from envbuilder.image_reference import ImageReference
 
@@ -60,6 +62,11 @@ class BaseReference:
             )
         ImageReference.parse(text)
         return cls(text=text, kind="registry")
+
+    def name_in_engine(self, found: Digest) -> str:
+        """Return the name under which an engine is given a base that no registry has."""
+        kind = f"{self.kind}-{self.suite}" if self.suite else self.kind
+        return f"{REPOSITORY}:{kind}-{digest.short(found)}"
 
     @property
     def is_assembled(self) -> bool:

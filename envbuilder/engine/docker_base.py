@@ -8,7 +8,6 @@ from docker.errors import APIError, ImageNotFound, NotFound
 
 from envbuilder import bases, digest, docker_archive
 from envbuilder.base_image import BaseImage
-from envbuilder.dockerfile import BASE_REPOSITORY
 from envbuilder.engine import docker_container, probe
 from envbuilder.errors import BaseImageError, Source, UnreachableError
 from envbuilder.image_reference import ImageReference
@@ -27,12 +26,6 @@ if TYPE_CHECKING:
 _INSTEAD: Final = "pass `--base debian:bookworm`, an OCI layout directory or a rootfs tar: those need no registry"
 _PROBE_SECONDS: Final = 60
 _MEGABYTE: Final = 1_000_000
-
-
-def tag_of(reference: BaseReference, found: Digest) -> str:
-    """Return the name that a base put together here has in an engine."""
-    kind = f"{reference.kind}-{reference.suite}" if reference.suite else reference.kind
-    return f"{BASE_REPOSITORY}:{kind}-{digest.short(found)}"
 
 
 def have(reference: BaseReference, *, platform: Platform, client: DockerClient, machine: Machine) -> BaseImage:
@@ -60,7 +53,7 @@ def _loaded(
     reference: BaseReference, platform: Platform, client: DockerClient, machine: Machine
 ) -> tuple[Digest, str, EngineImage]:
     found, image = bases.fetch(reference, platform=platform, machine=machine)
-    name = tag_of(reference, found)
+    name = reference.name_in_engine(found)
     held = _held(name, platform, client)
     if held is None:
         client.images.load(docker_archive.stream(image, (name,), machine.store))  # type: ignore[arg-type]  # any iterable

@@ -51,7 +51,7 @@ def base_image(reference: BaseReference, *, platform: Platform, machine: Machine
     found, image = bases.fetch(reference, platform=platform, machine=machine)
     return BaseImage(
         reference=reference.text,
-        pinned=f"{reference.text}@{found}",
+        pinned=reference.name_in_engine(found) if reference.is_assembled else f"{reference.text}@{found}",
         digest=found,
         platform=image.platform,
         interpreter=_interpreter(reference.text, image, machine),

@@ -24,7 +24,7 @@ RUN --mount=type=secret,id=ca,target=/run/ca.crt \
     UV_CACHE_DIR=/root/.cache/uv \
     /build/uv/bin/uv pip install --no-deps --no-build --require-hashes -r /build/server.txt \
         --python /opt/envbuilder/bin/python \
- && /usr/local/bin/python3.11 -I -S /build/finish.py /opt/envbuilder
+ && PYTHONHASHSEED=0 /usr/local/bin/python3.11 -s -S /build/finish.py /opt/envbuilder
 
 # The model's environment, exactly as locked.
 COPY environment/ /opt/env/
@@ -35,7 +35,7 @@ RUN --mount=type=secret,id=ca,target=/run/ca.crt \
     UV_CACHE_DIR=/root/.cache/uv \
     /build/uv/bin/uv pip install --no-deps --no-build --require-hashes -r /build/environment.txt \
         --python /opt/env/bin/python \
- && /usr/local/bin/python3.11 -I -S /build/finish.py /opt/env
+ && PYTHONHASHSEED=0 /usr/local/bin/python3.11 -s -S /build/finish.py /opt/env
 
 FROM python:3.11-slim@sha256:cae662172fd450bb0cd710a769079c05bfc5d8e35efa6576edc7d0377afdd4a2
 COPY --from=build /opt/env /opt/env
