@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from envbuilder import process, sandbox_init
-from envbuilder.errors import EngineMissingError
+from envbuilder.errors import BuildFailedError, EngineMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _FAILED = 125
+_NOT_STARTED = 127
 _PREFIX = "sandbox: "
 
 
@@ -94,12 +95,19 @@ def run(
 ) -> process.Finished:
     """Run the sandbox to its end.
 
-    Raises EngineMissingError when this machine does not let us make one, TimeoutError when it takes too long.
+    Raises EngineMissingError when this machine does not let us make one, BuildFailedError when the command is not
+    there, TimeoutError when it takes too long.
     """
     with command_of(sandbox) as command:
         finished = process.run(command, environ={}, stdin=stdin, timeout=timeout, on_line=on_line)
-    if finished.code == _FAILED and finished.tail and finished.tail[-1].startswith(_PREFIX):
-        raise not_allowed(finished.tail[-1].removeprefix(_PREFIX))
+    last = finished.tail[-1] if finished.tail else ""
+    if finished.code == _FAILED and last.startswith(_PREFIX):
+        raise not_allowed(last.removeprefix(_PREFIX))
+    if finished.code == _NOT_STARTED and last.startswith(_PREFIX):
+        raise BuildFailedError(
+            f"`{sandbox.command[0]}` cannot be started in the image ({last.removeprefix(_PREFIX)})",
+            fix="choose another base image: this one misses what its Python needs",
+        )
     return finished
 
 

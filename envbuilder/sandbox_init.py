@@ -8,7 +8,7 @@ Standard library only. argv[1] is a JSON object:
   network   "none" (own namespace, loopback only) or "host"
   root      true: stay user 0 of the sandbox; false: become user and group 1000
 Exits with the command's code, 128 + the signal that ended it, or 125 with a line `sandbox: <step>: <reason>` on
-standard error when the sandbox itself could not be set up.
+standard error when the sandbox itself could not be set up, 127 with such a line when the command is not there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
 _MNT_DETACH = 2
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
-_FAILED = 125
+_FAILED, _NOT_STARTED = 125, 127
 _USER = 1000
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -148,11 +148,15 @@ def _run(spec: dict[str, Any]) -> None:
         _change_root(root)
         _give_up_rights(stay_root=spec["root"])
         os.umask(0o022)
-        os.chdir(spec["cwd"])
-        os.execve(spec["command"][0], spec["command"], spec["environ"])  # noqa: S606 - the command, no shell
     except (SetupError, OSError) as cause:
         os.write(2, f"sandbox: {cause}\n".encode())
         os._exit(_FAILED)
+    try:
+        os.chdir(spec["cwd"])
+        os.execve(spec["command"][0], spec["command"], spec["environ"])  # noqa: S606 - the command, no shell
+    except OSError as cause:
+        os.write(2, f"sandbox: {cause}\n".encode())
+        os._exit(_NOT_STARTED)
 
 
 def main() -> int:

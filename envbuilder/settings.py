@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
+from envbuilder.errors import InvalidFileError, Source
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -104,7 +106,18 @@ class Settings:
 
 
 def _over_http(urls: Iterable[str]) -> list[str]:
-    return [url for url in urls if urlsplit(url).scheme in ("http", "https")]
+    return [url for url in urls if _scheme(url) in ("http", "https")]
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError as cause:
+        raise InvalidFileError(
+            f"the URL of a package index cannot be read ({cause})",
+            where=Source(file="ENVBUILDER_INDEX_URL, or pip's settings"),
+            fix="write it as https://HOST/simple",
+        ) from cause
 
 
 def _pip_settings(environ: Mapping[str, str]) -> dict[str, str]:

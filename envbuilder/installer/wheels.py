@@ -158,6 +158,7 @@ def _tree(package: LockedPackage, prefix: str, interpreter: Interpreter, machine
 class _Destination(WheelDestination):
     """Writes a wheel's files below `directory`, as pypa/installer's protocol asks."""
 
+    name: str
     directory: Path
     schemes: dict[str, str]
     interpreter: str
@@ -194,7 +195,10 @@ class _Destination(WheelDestination):
         target = Path(os.path.normpath(root / path))
         # The path comes from the wheel; pip, too, keeps each file below the place of its scheme.
         if not target.is_relative_to(root):
-            raise BuildFailedError(f"a wheel holds a path that leaves the environment: {path!r}")
+            raise BuildFailedError(
+                f"the wheel of `{self.name}` holds a path that leaves the environment: {path!r}",
+                fix="do not use this package; tell whoever offers it",
+            )
         if target.parent not in self.made:
             target.parent.mkdir(parents=True, exist_ok=True)
             self.made.add(target.parent)
@@ -220,6 +224,7 @@ _LAUNCHER: Final[LauncherKind] = "posix"
 def _install(tree: Tree, directory: Path, prefix: str, interpreter: Interpreter, machine: Machine) -> None:
     packages = f"{prefix}/lib/python{interpreter.minor}/site-packages"
     destination = _Destination(
+        name=tree.package.name,
         directory=directory,
         schemes={
             "purelib": packages,

@@ -165,7 +165,9 @@ def test_an_entry_point_cannot_leave_the_folder_of_scripts(machine: Machine) -> 
     file = wheel("evil", entry_points="[console_scripts]\n../../evil = evil:main\n")
     with pytest.raises(BuildFailedError) as raised:
         install(machine, file)
-    assert str(raised.value) == "a wheel holds a path that leaves the environment: '../../evil'"
+    (problem,) = raised.value.problems
+    assert problem.what == "the wheel of `evil` holds a path that leaves the environment: '../../evil'"
+    assert problem.fix is not None
 
 
 BROKEN = wheel("broken")
