@@ -18,7 +18,13 @@ import pytest
 from envbuilder import build_context, digest, dockerfile, stages
 from envbuilder.bases import BaseReference
 from envbuilder.build_context import BuildContext
-from envbuilder.engine import buildkit, docker, docker_classic, docker_client, docker_index, docker_layers, docker_log
+from envbuilder.engine import docker
+from envbuilder.engine.docker import buildkit
+from envbuilder.engine.docker import classic as docker_classic
+from envbuilder.engine.docker import client as docker_client
+from envbuilder.engine.docker import index as docker_index
+from envbuilder.engine.docker import layers as docker_layers
+from envbuilder.engine.docker import log as docker_log
 from envbuilder.errors import (
     BaseImageError,
     BuildFailedError,

@@ -11,7 +11,7 @@ from docker.errors import APIError, DockerException
 from requests.exceptions import ConnectionError as NoConnectionError
 from requests.exceptions import Timeout
 
-from envbuilder.engine.docker_client import BROKEN
+from envbuilder.engine.docker.client import BROKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from envbuilder import disk
-from envbuilder.engine import docker_client
+from envbuilder.engine.docker import client as docker_client
 from envbuilder.errors import BuildFailedError, DiskFullError, Source, UnreachableError
 from envbuilder.process import TAIL_LINES
 

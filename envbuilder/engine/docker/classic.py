@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from envbuilder.engine import docker_index
+from envbuilder.engine.docker import index as docker_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from envbuilder.build_context import BuildContext
-    from envbuilder.engine.docker_log import BuildLog
+    from envbuilder.engine.docker.log import BuildLog
     from envbuilder.machine import Machine
 
 

@@ -8,7 +8,8 @@ from docker.errors import APIError, ImageNotFound, NotFound
 
 from envbuilder import bases, digest, docker_archive
 from envbuilder.base_image import BaseImage
-from envbuilder.engine import docker_container, probe
+from envbuilder.engine import probe
+from envbuilder.engine.docker import container as docker_container
 from envbuilder.errors import BaseImageError, Source, UnreachableError
 from envbuilder.image_reference import ImageReference
 from envbuilder.oci_image import Platform

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from envbuilder import disk, process
-from envbuilder.engine import docker_client, docker_index
+from envbuilder.engine.docker import client as docker_client
+from envbuilder.engine.docker import index as docker_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from envbuilder.build_context import BuildContext
-    from envbuilder.engine.docker_log import BuildLog
+    from envbuilder.engine.docker.log import BuildLog
     from envbuilder.machine import Machine
 
 _USUAL_FOLDERS: Final = ("/usr/local/bin", "/usr/bin", "/bin")

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Final
 from docker.errors import ImageNotFound
 
 from envbuilder import build_context, smoke
-from envbuilder.engine import (
-    Running,
-    buildkit,
-    docker_base,
-    docker_classic,
-    docker_client,
-    docker_container,
-    docker_layers,
-    docker_log,
-)
+from envbuilder.engine import Running
+from envbuilder.engine.docker import base as docker_base
+from envbuilder.engine.docker import buildkit
+from envbuilder.engine.docker import classic as docker_classic
+from envbuilder.engine.docker import client as docker_client
+from envbuilder.engine.docker import container as docker_container
+from envbuilder.engine.docker import layers as docker_layers
+from envbuilder.engine.docker import log as docker_log
 from envbuilder.errors import EngineMissingError
 from envbuilder.image_plan import PORT
 from envbuilder.image_reference import ImageReference
