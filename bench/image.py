@@ -151,7 +151,7 @@ def envbuilder_side(folder: Path, engine: str, base: str, host: str, results: di
         results["oci size added, MB (compressed)"] = (
             sum(item["size"] for item in layers if item["comment"] != "base") / 1e6
         )
-        measured("wheels downloaded", lambda: forget("trees", "layers", "snapshots"), repeats=3)
+        measured("wheels downloaded", lambda: forget("trees", "layers"), repeats=3)
         measured("wheels installed", lambda: forget("layers"), repeats=3)
     else:
         results["docker size added, MB"] = (size("bench-docker:1", host) - size(TAG, host)) / 1e6

@@ -6,7 +6,6 @@ The same files give the same diff id on every machine, and the same blob with th
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
 import tarfile
@@ -17,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from isal import igzip
 
 from envbuilder import digest
+from envbuilder.errors import BuildFailedError, Source
 from envbuilder.oci_image import LAYER_GZIP, Descriptor, Layer
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ class Entry:
 
     link: str | None = None
     """A symlink's target, as it is written in the link."""
+
+    mtime: int = 0
+    """Kept where it means something: bytecode may be valid only for the time of its source."""
 
     hard_link: str | None = None
     """The path (in this layer) of the file this one is a hard link to."""
@@ -99,50 +102,72 @@ def write_layer(store: ImageStore, entries: Iterable[Entry], *, comment: str) ->
 
 
 class _HashingWriter:
-    """Passes bytes on and keeps their digest."""
+    """Passes bytes on and keeps their digest and number."""
 
     def __init__(self, stream: Any) -> None:  # noqa: ANN401 - igzip has no types
         self._stream = stream
         self._state = hashlib.sha256()
+        self.size = 0
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes) -> None:
         self._state.update(data)
+        self.size += len(data)
         self._stream.write(data)
-        return len(data)
 
     @property
     def digest(self) -> digest.Digest:
         return digest.of_hex(self._state.hexdigest())
 
 
-def _write_tar(stream: Any, entries: Iterable[Entry]) -> None:  # noqa: ANN401 - a writer without the rest of IO
-    with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_CHUNK) as tar:
-        for entry in entries:
-            info = tarfile.TarInfo(entry.path)
-            info.mode = entry.mode
-            info.mtime = 0
-            if entry.link is not None:
-                info.type = tarfile.SYMTYPE
-                info.linkname = entry.link
-            elif entry.hard_link is not None:
-                info.type = tarfile.LNKTYPE
-                info.linkname = entry.hard_link
-            elif entry.content is None:
-                info.type = tarfile.DIRTYPE
-            else:
-                _add_file(tar, info, entry.content)
-                continue
-            tar.addfile(info)
+def _write_tar(stream: _HashingWriter, entries: Iterable[Entry]) -> None:
+    """Write the entries as tarfile would, four times as fast: its streams copy their buffer for each member."""
+    for entry in entries:
+        info = tarfile.TarInfo(entry.path)
+        info.mode = entry.mode
+        info.mtime = entry.mtime
+        if entry.link is not None:
+            info.type = tarfile.SYMTYPE
+            info.linkname = entry.link
+        elif entry.hard_link is not None:
+            info.type = tarfile.LNKTYPE
+            info.linkname = entry.hard_link
+        elif entry.content is None:
+            info.type = tarfile.DIRTYPE
+        else:
+            _write_file(stream, info, entry.content)
+            continue
+        stream.write(_header(info))
+    stream.write(bytes(2 * tarfile.BLOCKSIZE))
+    stream.write(bytes(-stream.size % tarfile.RECORDSIZE))
 
 
-def _add_file(tar: tarfile.TarFile, info: tarfile.TarInfo, content: bytes | Path) -> None:
+def _header(info: tarfile.TarInfo) -> bytes:
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _write_file(stream: _HashingWriter, info: tarfile.TarInfo, content: bytes | Path) -> None:
     if isinstance(content, bytes):
         info.size = len(content)
-        tar.addfile(info, io.BytesIO(content))
+        stream.write(_header(info) + content + _padding(info.size))
         return
-    with content.open("rb") as source:
+    with content.open("rb", buffering=0) as source:
         info.size = os.fstat(source.fileno()).st_size
-        tar.addfile(info, source)
+        stream.write(_header(info))
+        left = info.size
+        while left and (chunk := source.read(min(left, _CHUNK))):
+            stream.write(chunk)
+            left -= len(chunk)
+        if left or source.read(1):
+            raise BuildFailedError(
+                "the file changed while it was read",
+                where=Source(file=str(content)),
+                fix="build again when nothing writes to it",
+            )
+        stream.write(_padding(info.size))
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % tarfile.BLOCKSIZE)
 
 
 def open_layer(path: Path) -> IO[bytes]:

@@ -49,6 +49,8 @@ class _Node:
     mode: int
     content: Path | None = None
     link: str | None = None
+    mtime: int = 0
+    """Of a file: the bytecode that a base brings is mostly valid for the time of its source only."""
 
     @property
     def is_directory(self) -> bool:
@@ -58,7 +60,7 @@ class _Node:
 def read(path: Path, *, platform: Platform, store: ImageStore) -> tuple[Digest, Image]:
     """Turn the tar (plain, gzip, xz, bzip2, zstd) into an image of one layer; its digest is the file's.
 
-    Reading the same file again finds the image in the store. Owners, times, setuid bits and device nodes are dropped;
+    Reading the same file again finds the image in the store. Owners, setuid bits and device nodes are dropped;
     paths that leave the root, and whiteouts, raise BaseImageError.
     """
     where = Source(file=str(path))
@@ -131,7 +133,7 @@ def _nodes(tar: tarfile.TarFile, spool: Path, where: Source) -> dict[str, _Node]
             content = spool / str(number)
             with content.open("wb") as target_file:
                 shutil.copyfileobj(_content(tar, member), target_file, _CHUNK)
-            nodes[path] = _Node(mode=member.mode & _FILE_MODE, content=content)
+            nodes[path] = _Node(mode=member.mode & _FILE_MODE, content=content, mtime=int(member.mtime))
         # A streamed tar remembers every member; they are not needed again.
         tar.members = []  # type: ignore[attr-defined, unused-ignore]
     return nodes
@@ -188,10 +190,10 @@ def _entries(nodes: dict[str, _Node]) -> Iterator[layer.Entry]:
         if node.content is None:
             yield layer.Entry(path=path, mode=node.mode, link=node.link)
         elif node in first:
-            yield layer.Entry(path=path, mode=node.mode, hard_link=first[node])
+            yield layer.Entry(path=path, mode=node.mode, hard_link=first[node], mtime=node.mtime)
         else:
             first[node] = path
-            yield layer.Entry(path=path, mode=node.mode, content=node.content)
+            yield layer.Entry(path=path, mode=node.mode, content=node.content, mtime=node.mtime)
 
 
 @contextmanager
