@@ -51,8 +51,10 @@ class ConsoleReporter(Reporter):
 
     def progress(self, stage: str, done: int, total: int, unit: str = "") -> None:
         if self._progress is not None and self._task is not None:
-            amount = f"{done}/{total} {unit}" if total else f"{done} {unit}"
-            self._progress.update(self._task, completed=done, total=total or None, amount=f"{stage} {amount}")
+            amount = f"{done}/{total} {unit}" if total else f"{done or ''} {unit}"
+            self._progress.update(
+                self._task, completed=done, total=total or None, amount=" ".join(f"{stage} {amount}".split())
+            )
 
     def line(self, stage: str, text: str) -> None:
         if self._verbose or stage == "run":

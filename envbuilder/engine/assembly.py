@@ -35,8 +35,13 @@ _MOST_LARGE: Final = 40
 
 def layers(plan: ImagePlan, base: Image, *, machine: Machine) -> list[tuple[Layer, bool]]:
     """Return the plan's layers from the base up, each with True when it was there already; makes those that are not."""
+    makers = _makers(plan, base, machine)
+    made = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda make: make(), _makers(plan, base, machine)))
+        for result in pool.map(lambda make: make(), makers):
+            made.append(result)
+            machine.reporter.progress("layers", len(made), len(makers))
+    return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,7 +111,10 @@ def grow(
     if missing:
         with disk.temporary_directory(machine.trees) as work:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                list(pool.map(lambda tree: _install(tree, work / tree.key, prefix, interpreter, machine), missing))
+                done = pool.map(lambda tree: _install(tree, work / tree.key, prefix, interpreter, machine), missing)
+                for number, _ in enumerate(done, start=1):
+                    machine.reporter.progress("install", number, len(missing), "packages")
+            machine.reporter.progress("bytecode", 0, 0, f"of {len(missing)} packages")
             compile_bytecode(work, [tree.key for tree in missing], interpreter=interpreter, root=root())
             for tree in missing:
                 disk.move_directory(work / tree.key, tree.directory)
