@@ -41,14 +41,24 @@ class ImagePlan:
 
     @property
     def environment_digest(self) -> Digest:
-        """The digest of all that lies below the model: base, packages, server, layout."""
-        return digest.of_json([self.lock.digest, self.base.digest, self.kit.digest, LAYOUT_VERSION])
+        """The digest of all that lies below the model, and of what the labels say of it: models share it."""
+        return digest.of_json(
+            [
+                self.lock.digest,
+                self.base.digest,
+                self.base.reference,
+                self.kit.digest,
+                self.tool_version,
+                LAYOUT_VERSION,
+            ]
+        )
 
     @property
     def model_digest(self) -> Digest:
-        """The digest of the model's files and of the request it is tried with."""
+        """The digest of the model's files, the request it is tried with, and what was asked for."""
         example = self.model.example_request
-        return digest.of_json([self.model.digest, digest.of_bytes(example) if example is not None else None])
+        tried_with = digest.of_bytes(example) if example is not None else None
+        return digest.of_json([self.model.digest, tried_with, self.lock.spec_digest])
 
     @property
     def content_tag(self) -> str:

@@ -63,7 +63,7 @@ def test_the_content_tag_names_environment_and_model(plan: ImagePlan) -> None:
     assert plan.content_tag == (f"env-{digest.short(plan.environment_digest)}-model-{digest.short(plan.model_digest)}")
 
 
-@pytest.mark.parametrize("part", ["package", "base", "kit", "model", "example"])
+@pytest.mark.parametrize("part", ["package", "base", "kit", "tool", "name of the base", "model", "example", "spec"])
 def test_each_ingredient_changes_the_content_tag(part: str, plan: ImagePlan) -> None:
     match part:
         case "package":
@@ -72,13 +72,19 @@ def test_each_ingredient_changes_the_content_tag(part: str, plan: ImagePlan) -> 
             other = replace(plan, base=replace(BASE, digest=digest.of_bytes(b"other")))
         case "kit":
             other = replace(plan, kit=replace(plan.kit, requirements="a==2"))
+        case "tool":
+            other = replace(plan, tool_version="9")
+        case "name of the base":
+            other = replace(plan, base=replace(BASE, reference="mirror.example/python"))
+        case "spec":
+            other = replace(plan, lock=replace(LOCK, spec_digest=digest.of_bytes(b"other")))
         case "model":
             (plan.model.directory / "data" / "model.pkl").write_bytes(b"other weights")
             other = replace(plan, model=Model.read(plan.model.directory))
         case _:
             other = replace(plan, model=replace(plan.model, example_request=b"{}"))
     environment, model = plan.content_tag.split("-model-")
-    expected = (environment, None) if part in ("model", "example") else (None, model)
+    expected = (environment, None) if part in ("model", "example", "spec") else (None, model)
     changed = tuple(
         new if new == old else None
         for new, old in zip(other.content_tag.split("-model-"), (environment, model), strict=True)
@@ -86,22 +92,20 @@ def test_each_ingredient_changes_the_content_tag(part: str, plan: ImagePlan) -> 
     assert changed == expected
 
 
-@pytest.mark.parametrize("part", ["tool", "name of the base", "place of the model", "place of a package", "spec"])
+@pytest.mark.parametrize("part", ["who locked", "pinned name", "place of the model", "place of a package"])
 def test_nothing_else_changes_the_content_tag(part: str, plan: ImagePlan, tmp_path: Path) -> None:
     match part:
-        case "tool":
-            other = replace(plan, tool_version="9", lock=replace(LOCK, tool_version="9"))
-        case "name of the base":
-            other = replace(plan, base=replace(BASE, reference="mirror.example/python", pinned="x", labels=()))
+        case "who locked":
+            other = replace(plan, lock=replace(LOCK, tool_version="9"))
+        case "pinned name":
+            other = replace(plan, base=replace(BASE, pinned="x"))
         case "place of the model":
             moved = plan.model.directory.rename(tmp_path / "moved")
             (moved / "MLmodel").touch()
             other = replace(plan, model=Model.read(moved))
-        case "place of a package":
+        case _:
             package = replace(LOCK.packages[0], url="https://mirror.example/top-1.0-py3-none-any.whl")
             other = replace(plan, lock=replace(LOCK, packages=(package,)))
-        case _:
-            other = replace(plan, lock=replace(LOCK, spec_digest=digest.of_bytes(b"written otherwise")))
     assert other.content_tag == plan.content_tag
 
 

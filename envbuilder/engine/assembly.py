@@ -117,7 +117,9 @@ def _makers(plan: ImagePlan, base: Image, machine: Machine) -> list[_Maker]:
             machine=machine,
         )
     )
-    makers.append(_Maker(key=["model", plan.model_digest], comment="model", write=plan.model_entries, machine=machine))
+    example = digest.of_bytes(plan.model.example_request or b"")
+    key = ["model", plan.model.digest, example]
+    makers.append(_Maker(key=key, comment="model", write=plan.model_entries, machine=machine))
     return makers
 
 

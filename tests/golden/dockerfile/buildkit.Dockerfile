@@ -49,7 +49,7 @@ ENV PATH=/opt/env/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1
 
 LABEL io.envbuilder.base.digest=sha256:cae662172fd450bb0cd710a769079c05bfc5d8e35efa6576edc7d0377afdd4a2 \
-      io.envbuilder.environment.digest=sha256:6f07f61092c5aaf950d10def2d920c033c5895f603c8c176a89013c0d27d5fe4 \
+      io.envbuilder.environment.digest=sha256:a60882d5e4a2fc41fe8000dabe6c0c43d0aeec11f18526c82661619411b52df0 \
       io.envbuilder.lock.digest=sha256:719ed772ba3d39d8513d8ade0cd9383b2139bd5b9db3ea012c70857c34a81d06 \
       io.envbuilder.mlflow.version=3.1.4 \
       io.envbuilder.model.digest=sha256:3e23e53860702b06aa7f1667158e2ac2a3ab569622d2f45b525c981f134883a1 \
