@@ -64,7 +64,7 @@ _ENGINE_FIXES: Final = {
 
 
 def _index(machine: Machine) -> Finding:
-    where = "the one pip and uv are set to" if machine.settings.index_url is None else "the one given"
+    where = "the default one" if machine.settings.index_url is None else "the one that is set"
     target = uv.Target(python_version="3.11", architecture="amd64", glibc="2.36")
     try:
         (found,) = uv.compile_lines(

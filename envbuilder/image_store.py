@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from envbuilder import digest, disk
 from envbuilder.errors import BuildFailedError, Source
-from envbuilder.oci_image import INDEX, MANIFEST, Descriptor, Image, Layer, Platform, RunConfig, to_json
+from envbuilder.oci_image import INDEX, Descriptor, Image, Layer, Platform, RunConfig, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,10 +123,6 @@ class ImageStore:
         """Return the tagged images: reference → manifest."""
         return {name: descriptor for name, descriptor in self._index() if name is not None}
 
-    def untagged(self) -> tuple[Descriptor, ...]:
-        """Return the manifests of `index.json` that carry no reference."""
-        return tuple(descriptor for name, descriptor in self._index() if name is None)
-
     def tag(self, manifest: Descriptor, *references: str) -> None:
         """Make each of `references` point to the image, taking it from the image that had it."""
         self.root.mkdir(parents=True, exist_ok=True)
@@ -193,6 +189,3 @@ def _link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-__all__ = ["MANIFEST", "BlobWriter", "ImageStore"]

@@ -238,6 +238,8 @@ def build(model: Path, choices: Choices, *, machine: Machine) -> BuildReport:
             with timings.stage("smoke test") as note:
                 report = engine.try_image(image, plan, machine=machine)
                 note.text = f"ready after {report.startup_seconds:.1f} s, example {report.example}"
+            if report.example == "none":
+                machine.reporter.warning(f"started, but not asked to predict: {plan.model.example_reason}")
     else:
         image = found
     with timings.stage("tag"):

@@ -81,6 +81,24 @@ def test_an_untried_image_gets_no_name_after_its_content(machine: Machine, tmp_p
 
 
 @pytest.mark.network
+def test_a_model_without_an_example_is_started_and_that_is_told(
+    machine: Machine, reporter: RecordingReporter, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for path in (EXAMPLES / "scale").iterdir():
+        if path.name not in ("input_example.json", "serving_input_example.json", "MLmodel"):
+            (model / path.name).write_bytes(path.read_bytes())
+    text = (EXAMPLES / "scale" / "MLmodel").read_text()
+    (model / "MLmodel").write_text(text[: text.index("saved_input_example_info:")])
+    choices = Choices(engine="oci", base=BASE, tag="no-example:1", rebuild=True)
+    report = stages.build(model, choices, machine=machine)
+    assert report.smoke is not None
+    assert report.smoke.example == "none"
+    assert any(text.startswith("started, but not asked to predict: ") for text in reporter.warnings)
+
+
+@pytest.mark.network
 def test_another_micro_version_of_python_is_told(machine: Machine, reporter: RecordingReporter) -> None:
     stages.make_lock(EXAMPLES / "scale", Choices(engine="oci", base=BASE), machine=machine)
     (warning,) = reporter.warnings

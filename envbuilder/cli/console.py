@@ -77,7 +77,8 @@ def print_build(console: Console, report: BuildReport) -> None:
     for name, justify in (("layer", "left"), ("digest", "left"), ("MB", "right"), ("", "left")):
         layers.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for item in report.image.layers:
-        state = "kept" if item.reused else "made"
+        # Whether the base was made or pulled in this run is the stage's matter, not the build's.
+        state = "" if item.comment == "base" else "kept" if item.reused else "made"
         layers.add_row(item.comment, item.digest[7:19], f"{item.size / _MEGABYTE:.1f}", state)
     console.print()
     console.print(layers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -45,16 +44,13 @@ def test_two_builds_with_separate_empty_caches_are_byte_identical(machine: Machi
         before = os.umask(0o022 if name == "first" else 0o077)
         try:
             layout = tmp_path / name / "layout"
-            choices = stages.Choices(engine="oci", base=BASE, tag="iris:1", output=layout, smoke=name == "first")
+            choices = stages.Choices(engine="oci", base=BASE, tag="iris:1", output=layout)
             stages.build(EXAMPLES / "iris", choices, machine=with_cache(machine, tmp_path / name / "cache"))
         finally:
             os.umask(before)
         layouts.append(layout)
         shutil.rmtree(tmp_path / name / "cache")
     first, second = (files(layout) for layout in layouts)
-    # An untried image has no name after its content; everything else is equal.
-    names = [json.loads(found.pop("index.json"))["manifests"] for found in (first, second)]
-    assert {item["digest"] for item in names[0]} == {item["digest"] for item in names[1]}
     assert first.keys() == second.keys()
     assert first == second
 
