@@ -57,6 +57,11 @@ class Machine:
         return self.settings.cache_dir / "locks"
 
     @property
+    def models(self) -> Path:
+        """Models that were fetched by URI, by content, and what their URIs meant."""
+        return self.settings.cache_dir / "models"
+
+    @property
     def logs(self) -> Path:
         """Whole logs of engine builds."""
         return self.settings.cache_dir / "logs"

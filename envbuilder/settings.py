@@ -6,7 +6,7 @@ Read once, from an environment mapping and pip's own configuration; nothing else
 from __future__ import annotations
 
 import configparser
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -43,6 +43,9 @@ _PASSED_ON: Final = (
 )
 """The variables that programs started by envbuilder get; a stray UV_* or PIP_* must not change what they do."""
 
+_MODEL_STORE_PREFIXES: Final = ("MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "DATABRICKS_", "ARM_")
+_MODEL_STORE_NAMES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "CLOUDSDK_CONFIG", "GCLOUD_PROJECT")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -64,6 +67,9 @@ class Settings:
     offline: bool = False
     environ: tuple[tuple[str, str], ...] = ()
     """The variables passed on to programs that envbuilder starts."""
+
+    model_store_environ: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """The variables of MLflow's and the clouds' clients, passwords among them: for the program that fetches models."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], *, offline: bool = False) -> Settings:
@@ -95,6 +101,11 @@ class Settings:
             ca_file=Path(certificates) if certificates and Path(certificates).is_file() else None,
             offline=offline,
             environ=tuple((name, environ[name]) for name in _PASSED_ON if name in environ),
+            model_store_environ=tuple(
+                (name, value)
+                for name, value in sorted(environ.items())
+                if name.startswith(_MODEL_STORE_PREFIXES) or name in _MODEL_STORE_NAMES
+            ),
         )
 
     def program_environ(self) -> dict[str, str]:
