@@ -10,9 +10,21 @@ from typing import TYPE_CHECKING
 from envbuilder.version import __version__
 
 if TYPE_CHECKING:
-    from envbuilder.api import Choices, build, doctor, lock, render, resolve, run, this_machine
+    from envbuilder.api import Choices, Workspace, build, diff, doctor, lock, render, resolve, run, this_machine
 
-__all__ = ["Choices", "__version__", "build", "doctor", "lock", "render", "resolve", "run", "this_machine"]
+__all__ = [
+    "Choices",
+    "Workspace",
+    "__version__",
+    "build",
+    "diff",
+    "doctor",
+    "lock",
+    "render",
+    "resolve",
+    "run",
+    "this_machine",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -9,11 +9,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbuilder import diagnosis, stages
+from envbuilder import diagnosis, spec_diff, stages
 from envbuilder.machine import Machine
 from envbuilder.reporter import Reporter
 from envbuilder.settings import Settings
 from envbuilder.stages import Choices
+from envbuilder.workspace import Workspace
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -22,38 +23,50 @@ if TYPE_CHECKING:
     from envbuilder.engine import Running
     from envbuilder.environment_spec import EnvironmentSpec
     from envbuilder.lockfile import Lock
+    from envbuilder.spec_diff import Difference
     from envbuilder.stages import BuildReport, EngineName
 
-__all__ = ["Choices", "build", "doctor", "lock", "render", "resolve", "run", "this_machine"]
+__all__ = ["Choices", "Workspace", "build", "diff", "doctor", "lock", "render", "resolve", "run", "this_machine"]
 
 _NO_CHOICES = Choices()
 
 
-def this_machine(reporter: Reporter | None = None, *, offline: bool = False) -> Machine:
-    """Return the machine as environment variables and pip's configuration describe it."""
-    return Machine(settings=Settings.from_environ(os.environ, offline=offline), reporter=reporter or Reporter())
+def this_machine(
+    reporter: Reporter | None = None, *, offline: bool = False, workspace: Workspace | None = None
+) -> Machine:
+    """Return the machine as environment variables, the workspace's defaults and pip's configuration describe it."""
+    environ = {**(workspace.variables if workspace is not None else {}), **os.environ}
+    return Machine(settings=Settings.from_environ(environ, offline=offline), reporter=reporter or Reporter())
 
 
-def resolve(model: str | Path, *, python: str | None = None) -> EnvironmentSpec:
-    """Return what the model's environment asks for."""
-    return stages.resolve(Path(model), python=python)
+def resolve(model: str | Path, choices: Choices = _NO_CHOICES, *, machine: Machine | None = None) -> EnvironmentSpec:
+    """Return what the model's environment, or the one chosen for it, asks for."""
+    return stages.resolve(model, choices, machine=machine or this_machine())
+
+
+def diff(
+    first: str | Path, second: str, *, workspace: Workspace | None = None, machine: Machine | None = None
+) -> tuple[Difference, ...]:
+    """Return what two models ask for differently; where `second` is an environment, the model without and with it."""
+    pair = stages.resolve_pair(first, second, workspace=workspace, machine=machine or this_machine())
+    return spec_diff.compare(*pair)
 
 
 def lock(model: str | Path, choices: Choices = _NO_CHOICES, *, machine: Machine | None = None) -> Lock:
     """Find the exact packages for the model; `Lock.to_text()` is the lockfile."""
-    return stages.make_lock(Path(model), choices, machine=machine or this_machine())
+    return stages.make_lock(model, choices, machine=machine or this_machine())
 
 
 def render(
     model: str | Path, output: str | Path, choices: Choices = _NO_CHOICES, *, machine: Machine | None = None
 ) -> None:
     """Write the Dockerfile and its build context to the new directory `output`."""
-    stages.render(Path(model), choices, Path(output), machine=machine or this_machine())
+    stages.render(model, choices, Path(output), machine=machine or this_machine())
 
 
 def build(model: str | Path, choices: Choices = _NO_CHOICES, *, machine: Machine | None = None) -> BuildReport:
     """Build an image that serves the model, try it, and name it."""
-    return stages.build(Path(model), choices, machine=machine or this_machine())
+    return stages.build(model, choices, machine=machine or this_machine())
 
 
 def run(

@@ -9,13 +9,18 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from envbuilder import variable
 from envbuilder.errors import InvalidFileError, Source
 from envbuilder.fields import Stated, describe, get_document, get_text, get_texts
+from envbuilder.pip_line import Line
 from envbuilder.problems import Problems, shown
-from envbuilder.requirement import redact
-from envbuilder.yaml_text import EMPTY, Node, load
+from envbuilder.secret import Secret, redact
+from envbuilder.yaml_text import Node, dump, load, plain, redacted
+
+if TYPE_CHECKING:
+    from envbuilder.variable import Variable
 
 MAX_LENGTH: Final = 1000
 
@@ -26,7 +31,7 @@ _BUILD: Final = re.compile(r"[A-Za-z0-9_.*+-]+")
 _BRACKETS: Final = re.compile(r"\[(.*)\]$", re.DOTALL)
 _BRACKET_ITEM: Final = re.compile(r"\s*([a-z_0-9]+)\s*=\s*(\"[^\"]*\"|'[^']*'|[^,\"']*)\s*(?:,|$)")
 _BRACKET_KEYS: Final = ("version", "build", "channel", "subdir")
-_KNOWN_KEYS: Final = frozenset({"name", "channels", "dependencies", "prefix"})
+_KNOWN_KEYS: Final = frozenset({"name", "channels", "dependencies", "prefix", "variables"})
 _FIX: Final = "write `name`, `name=version`, `name=version=build` or `channel::name>=low,<high`"
 
 
@@ -41,6 +46,8 @@ class MatchSpec:
     channel: str | None = None
     text: str
     """As written, without a comment and without credentials."""
+    secret: Secret | None = None
+    """The whole text, where the URL of its channel holds credentials."""
     source: Source
 
     @classmethod
@@ -56,12 +63,21 @@ class MatchSpec:
             raise InvalidFileError(
                 f"`{shown(written)}` is not a match spec: {error}", where=source, fix=_FIX
             ) from error
-        return cls(name=name, version=version, build=build, channel=channel, text=written, source=source)
+        return cls(
+            name=name,
+            version=version,
+            build=build,
+            channel=channel,
+            text=written,
+            secret=Secret.find(text),
+            source=source,
+        )
 
     @property
     def meaning(self) -> str:
         """What is compared: the parts in one spelling."""
-        return f"{self.channel or ''}::{self.name} {self.version or '*'} {self.build or '*'}"
+        alternatives = sorted(_canonical(one) for one in (self.version or "*").split("|"))
+        return f"{self.channel or ''}::{self.name} {'|'.join(alternatives)} {self.build or '*'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +85,18 @@ class CondaYaml:
     """What a conda.yaml says."""
 
     name: str | None
-    channels: tuple[Stated[str], ...]
+    channels: tuple[Line, ...]
+    """Names or URLs, the first to be asked first."""
     match_specs: tuple[MatchSpec, ...]
-    pip_blocks: tuple[tuple[Stated[str], ...], ...]
-    """Each `pip:` list, in order; the lines are without credentials."""
+    pip_blocks: tuple[tuple[Line, ...], ...]
+    """Each `pip:` list, in order."""
+    variables: tuple[Variable, ...]
     other: Mapping[str, Node]
-    """Keys that conda.yaml may hold and that say nothing about packages."""
+    """Keys that conda.yaml may hold and that say nothing about packages, without credentials."""
     source: Source
 
     @property
-    def pip_lines(self) -> tuple[Stated[str], ...]:
+    def pip_lines(self) -> tuple[Line, ...]:
         """The lines of all pip lists."""
         return tuple(line for block in self.pip_blocks for line in block)
 
@@ -86,12 +104,18 @@ class CondaYaml:
     def parse(cls, text: str | bytes, *, file: str) -> CondaYaml:
         """Read the text of a conda.yaml; raise `InvalidFileError` with all its problems."""
         source = Source(file=file)
-        document = get_document(load(text, source_file=file), source, "a conda environment")
         problems = Problems()
+        found = cls.read(get_document(load(text, source_file=file), source, "a conda environment"), source, problems)
+        problems.finish()
+        return found
+
+    @classmethod
+    def read(cls, document: Mapping[str, Node], source: Source, problems: Problems) -> CondaYaml:
+        """Read a conda environment that is part of another document; what is wrong is added to `problems`."""
         name = get_text(document, "name", source, problems)
-        channels = _channels(document, source, problems)
+        channels = [read_channel(one, problems) for one in get_texts(document, "channels", source, problems)]
         match_specs: list[MatchSpec] = []
-        pip_blocks: list[tuple[Stated[str], ...]] = []
+        pip_blocks: list[tuple[Line, ...]] = []
         dependencies = document.get("dependencies")
         if dependencies is not None and not isinstance(dependencies, tuple):
             problems.add(
@@ -107,32 +131,45 @@ class CondaYaml:
                 match_specs.extend(_match_spec(item, where, problems))
             elif item is not None:
                 problems.add(f"expected text or `pip:`, got {describe(item)}", where=where, fix=_FIX)
-        problems.finish()
         return cls(
-            name=name.value if name is not None else None,
-            channels=channels,
+            name=redact(name.value) if name is not None else None,
+            channels=tuple(one for one in channels if one is not None),
             match_specs=tuple(match_specs),
             pip_blocks=tuple(pip_blocks),
-            other={key: value for key, value in document.items() if key not in _KNOWN_KEYS} or EMPTY,
+            variables=variable.read(document, "variables", source, problems),
+            other={redact(key): redacted(value) for key, value in document.items() if key not in _KNOWN_KEYS},
             source=source,
         )
+
+    def to_plain(self) -> dict[str, object]:
+        """Return what a conda.yaml of the same meaning holds; credentials are not in it."""
+        dependencies: list[object] = [spec.text for spec in self.match_specs]
+        dependencies += [{"pip": [line.value for line in block]} for block in self.pip_blocks]
+        members: dict[str, object] = {
+            "name": self.name,
+            "channels": [channel.value for channel in self.channels],
+            "dependencies": dependencies,
+            "variables": {one.name: one.value for one in self.variables},
+            **{key: plain(value) for key, value in self.other.items()},
+        }
+        return {key: value for key, value in members.items() if value not in (None, [], {})}
+
+    def to_text(self) -> str:
+        """Return a conda.yaml of the same meaning."""
+        return dump(self.to_plain())
 
 
 class _NotAMatchSpecError(Exception):
     """Says which part of a match spec cannot be read."""
 
 
-def _channels(document: Mapping[str, Node], source: Source, problems: Problems) -> tuple[Stated[str], ...]:
-    found = []
-    for channel in get_texts(document, "channels", source, problems):
-        name = redact(channel.value.strip())
-        if _CHANNEL.fullmatch(name):
-            found.append(Stated(value=name, source=channel.source))
-        else:
-            problems.add(
-                f"`{shown(name)}` is not a channel", where=channel.source, fix="write a channel's name or its URL"
-            )
-    return tuple(found)
+def read_channel(stated: Stated[str], problems: Problems) -> Line | None:
+    """Read the name or URL of a channel; what is wrong with it is added to `problems`."""
+    line = Line.of(stated.value.strip(), source=stated.source)
+    if _CHANNEL.fullmatch(line.value):
+        return line
+    problems.add(f"`{shown(line.value)}` is not a channel", where=line.source, fix="write a channel's name or its URL")
+    return None
 
 
 def _match_spec(text: str, where: Source, problems: Problems) -> tuple[MatchSpec, ...]:
@@ -145,14 +182,14 @@ def _match_spec(text: str, where: Source, problems: Problems) -> tuple[MatchSpec
         return ()
 
 
-def _pip_block(item: Mapping[str, Node], where: Source, problems: Problems) -> tuple[tuple[Stated[str], ...], ...]:
+def _pip_block(item: Mapping[str, Node], where: Source, problems: Problems) -> tuple[tuple[Line, ...], ...]:
     for key in item.keys() - {"pip"}:
         near = "did you mean `pip`?" if difflib.get_close_matches(key, ["pip"]) else "only `pip:` may hold a list here"
         problems.add(f"`{shown(key)}` is not known inside `dependencies`", where=where, fix=near)
     if "pip" not in item:
         return ()
     lines = get_texts(item, "pip", where, problems)
-    return (tuple(Stated(value=redact(line.value), source=line.source) for line in lines),)
+    return (tuple(Line.of(line.value, source=line.source) for line in lines),)
 
 
 def _split(written: str) -> tuple[str, str | None, str | None, str | None]:
@@ -214,6 +251,16 @@ def _version_and_build(rest: str) -> tuple[str | None, str | None]:
     if build is not None and re.fullmatch(r"[^=<>!~,|*]+", plain):
         return f"=={plain}", build
     return (f"={plain}" if fuzzy else plain) or None, build
+
+
+def _canonical(version: str) -> str:
+    """Write one alternative of a version in one spelling: `=1.8` for `1.8.*`, the clauses in order."""
+    clauses = set()
+    for clause in version.split(","):
+        prefix = re.fullmatch(r"=?([^=<>!~*]+?)\.?\*", clause)
+        bare = not clause.startswith(("=", "<", ">", "!", "~", "*"))
+        clauses.add(f"={prefix[1]}" if prefix else f"=={clause}" if bare else clause)
+    return ",".join(sorted(clauses))
 
 
 def _checked_version(version: str | None) -> str | None:

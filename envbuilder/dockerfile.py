@@ -81,7 +81,7 @@ class DockerfileInputs:
         inherited = set(plan.base.labels)
         return cls(
             version=plan.tool_version,
-            spec_digest=plan.lock.spec_digest,
+            spec_digest=plan.spec.digest,
             base=plan.base.pinned,
             base_note=note,
             python=plan.base.interpreter.executable,

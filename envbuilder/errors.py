@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from envbuilder.secret import visible
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -20,7 +22,7 @@ class Source:
         """Return the source of the member `key` of this value."""
         if isinstance(key, int):
             return Source(file=self.file, key=f"{self.key}[{key}]")
-        return Source(file=self.file, key=f"{self.key}.{key}" if self.key else key)
+        return Source(file=self.file, key=f"{self.key}.{visible(key)}" if self.key else visible(key))
 
     def __str__(self) -> str:
         return f"{self.file}: {self.key}" if self.key else self.file

@@ -154,7 +154,8 @@ def _plain_value(data_type: DataType) -> Json:
 
 def _zeros(tensor: TensorSpec) -> Json:
     shape = [1 if length < 0 else length for length in tensor.shape]
-    if math.prod(shape) > _MAX_ELEMENTS or len(shape) > 32:  # noqa: PLR2004 the most that NumPy has
+    # An axis of length 0 makes the others no smaller.
+    if math.prod(max(length, 1) for length in shape) > _MAX_ELEMENTS or len(shape) > 32:  # noqa: PLR2004 as NumPy
         raise _NoExampleError("a tensor of the signature is too large to make up")
     if tensor.dtype.startswith(("int", "uint")):
         value: Json = 0

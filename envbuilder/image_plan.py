@@ -15,8 +15,10 @@ from envbuilder.oci_image import RunConfig
 if TYPE_CHECKING:
     from envbuilder.base_image import BaseImage, Interpreter
     from envbuilder.digest import Digest
+    from envbuilder.environment_spec import EnvironmentSpec
     from envbuilder.lockfile import Lock, LockedPackage
     from envbuilder.model import Model
+    from envbuilder.model_files import ModelFiles
     from envbuilder.server_kit import ServerKit
 
 MODEL_DIRECTORY: Final = "/opt/ml/model"
@@ -36,7 +38,9 @@ class ImagePlan:
     lock: Lock
     kit: ServerKit
     server_packages: tuple[LockedPackage, ...]
+    spec: EnvironmentSpec
     model: Model
+    files: ModelFiles
     tool_version: str
 
     @property
@@ -58,7 +62,7 @@ class ImagePlan:
         """The digest of the model's files, the request it is tried with, and what was asked for."""
         example = self.model.example_request
         tried_with = digest.of_bytes(example) if example is not None else None
-        return digest.of_json([self.model.digest, tried_with, self.lock.spec_digest])
+        return digest.of_json([self.files.digest, tried_with, self.spec.digest])
 
     @property
     def content_tag(self) -> str:
@@ -80,8 +84,8 @@ class ImagePlan:
             "org.opencontainers.image.title": "MLflow model server",
             f"{_LABEL}.version": self.tool_version,
             f"{_LABEL}.lock.digest": self.lock.digest,
-            f"{_LABEL}.spec.digest": self.lock.spec_digest,
-            f"{_LABEL}.model.digest": self.model.digest,
+            f"{_LABEL}.spec.digest": self.spec.digest,
+            f"{_LABEL}.model.digest": self.files.digest,
             f"{_LABEL}.base.digest": self.base.digest,
             f"{_LABEL}.environment.digest": self.environment_digest,
             f"{_LABEL}.python.version": self.base.interpreter.version,
@@ -101,6 +105,7 @@ class ImagePlan:
             ("HOME", "/tmp"),  # noqa: S108 - the container's own
             ("LOGNAME", "model"),
             ("PYTHONUNBUFFERED", "1"),
+            *sorted((one.name, one.value) for one in self.spec.variables),
         )
 
     @property
@@ -122,8 +127,8 @@ class ImagePlan:
         top = MODEL_DIRECTORY.lstrip("/")
         entries = [Entry(path=top, mode=0o755)]
         entries += [
-            Entry(path=f"{top}/{file.path}", mode=0o644, content=self.model.directory / file.path)
-            for file in self.model.files
+            Entry(path=f"{top}/{file.path}", mode=0o644, content=self.files.directory / file.path)
+            for file in self.files.files
         ]
         if self.model.example_request is not None:
             entries.append(Entry(path=EXAMPLE_FILE.lstrip("/"), mode=0o644, content=self.model.example_request))

@@ -17,7 +17,7 @@ import yaml
 
 from envbuilder import digest
 from envbuilder.digest import Digest
-from envbuilder.errors import InvalidFileError, Problem, Source
+from envbuilder.errors import InvalidFileError, LockMismatchError, Problem, Source
 
 SUBDIRS: Final = {"linux/amd64": "linux-64", "linux/arm64": "linux-aarch64"}
 """OCI platform → conda subdir."""
@@ -57,7 +57,7 @@ class Lock:
     """Sorted by name."""
 
     subdir: str
-    spec_digest: Digest
+    packages_digest: Digest
     base_reference: str
     base_digest: Digest
     python_version: str
@@ -103,16 +103,17 @@ class Lock:
                 for package in self.packages
             ],
             metadata=LockMeta(
-                content_hash={self.subdir: digest.hex_of(self.spec_digest)},
+                content_hash={self.subdir: digest.hex_of(self.packages_digest)},
                 channels=[],
                 platforms=[self.subdir],
                 sources=["conda.yaml"],
                 custom_metadata={
                     "envbuilder_version": self.tool_version,
-                    "spec_digest": self.spec_digest,
+                    "packages_digest": self.packages_digest,
                     "base_reference": self.base_reference,
                     "base_digest": self.base_digest,
                     "python_version": self.python_version,
+                    "lock_digest": self.digest,
                 },
             ),
         )
@@ -145,14 +146,26 @@ class Lock:
                 package for i, item in enumerate(packages) if (package := reader.package(item, f"package[{i}]"))
             ),
             subdir=platforms[0],
-            spec_digest=reader.digest(custom.get("spec_digest"), "metadata.custom_metadata.spec_digest"),
+            packages_digest=reader.digest(custom.get("packages_digest"), "metadata.custom_metadata.packages_digest"),
             base_reference=reader.text(custom.get("base_reference"), "metadata.custom_metadata.base_reference"),
             base_digest=reader.digest(custom.get("base_digest"), "metadata.custom_metadata.base_digest"),
             python_version=reader.text(custom.get("python_version"), "metadata.custom_metadata.python_version"),
             tool_version=reader.text(custom.get("envbuilder_version"), "metadata.custom_metadata.envbuilder_version"),
         )
+        stated = reader.digest(custom.get("lock_digest"), "metadata.custom_metadata.lock_digest")
         reader.finish()
+        if stated != lock.digest:
+            raise LockMismatchError(
+                "the packages are not those that were locked: the file was edited or damaged",
+                where=Source(file=file, key="package"),
+                fix="restore the file, or remove it and lock again with `envbuilder lock`",
+            )
         return lock
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """The packages as lines of a requirements file."""
+        return tuple(f"{package.name}=={package.version}" for package in self.packages)
 
 
 class _Reader:

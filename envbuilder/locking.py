@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
 
 from packaging.utils import canonicalize_name
 
@@ -17,6 +19,7 @@ from envbuilder.errors import (
     Source,
 )
 from envbuilder.lockfile import SUBDIRS, Lock
+from envbuilder.problems import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
     from envbuilder.base_image import BaseImage
     from envbuilder.environment_spec import EnvironmentSpec
     from envbuilder.machine import Machine
+
+
+MODEL_FILE: Final = "conda-lock.yml"
+"""A lock that was saved with its model."""
 
 
 def check_python(spec: EnvironmentSpec, base: BaseImage, machine: Machine) -> None:
@@ -45,26 +52,25 @@ def check_python(spec: EnvironmentSpec, base: BaseImage, machine: Machine) -> No
         )
 
 
-def lock(spec: EnvironmentSpec, base: BaseImage, *, machine: Machine, tool_version: str) -> Lock:
-    """Find the exact packages for the spec on the base.
+def lock(
+    spec: EnvironmentSpec,
+    base: BaseImage,
+    *,
+    machine: Machine,
+    tool_version: str,
+    preferences: uv.Preferences | None = None,
+) -> Lock:
+    """Find the exact packages for the spec on the base; an earlier answer is kept where `preferences` say so.
 
     Raises LockImpossibleError naming the lines of the model's files that the solver's explanation mentions.
     """
-    if spec.needs_conda:
-        raise LockImpossibleError(
-            tuple(
-                Problem(
-                    what=f"`{item.text}` is a conda package; this version locks Python and pip packages only",
-                    where=item.source,
-                    fix="where a wheel of it exists, ask for it in the pip list",
-                )
-                for item in spec.match_specs
-            )
-        )
+    _check_lockable(spec)
     try:
         packages = uv.compile_lines(
             spec.requirement_lines(),
             constraints=spec.constraint_lines(),
+            indexes=spec.indexes,
+            preferences=preferences,
             target=uv.Target(
                 python_version=base.interpreter.version,
                 architecture=base.platform.architecture,
@@ -78,7 +84,7 @@ def lock(spec: EnvironmentSpec, base: BaseImage, *, machine: Machine, tool_versi
     return Lock(
         packages=packages,
         subdir=SUBDIRS[str(base.platform)],
-        spec_digest=digest.parse(spec.digest),
+        packages_digest=digest.parse(spec.packages_digest),
         base_reference=base.reference,
         base_digest=base.digest,
         python_version=base.interpreter.version,
@@ -86,10 +92,35 @@ def lock(spec: EnvironmentSpec, base: BaseImage, *, machine: Machine, tool_versi
     )
 
 
+def _check_lockable(spec: EnvironmentSpec) -> None:
+    """Raise LockImpossibleError with everything that only a later version locks; nothing is dropped silently."""
+    problems = [
+        Problem(
+            what=f"`{item.text}` is a conda package; this version locks Python and pip packages only",
+            where=item.source,
+            fix="where a wheel of it exists, ask for it in the pip list",
+        )
+        for item in spec.match_specs
+    ]
+    problems += [
+        Problem(
+            what=f"`{item.text}` is fetched from one place; this version locks packages of an index only",
+            where=item.source,
+            fix=f"write `{item.name}==VERSION` of a released version",
+        )
+        for item in spec.requirements
+        if item.is_direct
+    ]
+    if problems:
+        raise LockImpossibleError(tuple(problems))
+
+
 def lock_once(spec: EnvironmentSpec, base: BaseImage, *, machine: Machine, tool_version: str) -> tuple[Lock, bool]:
     """Return the lock kept for this spec, base and index, or make and keep it; True when it was kept already."""
     settings = machine.settings
-    key = digest.of_json([spec.digest, base.digest, str(base.platform), settings.index_url, settings.extra_index_urls])
+    key = digest.of_json(
+        [spec.packages_digest, base.digest, str(base.platform), settings.index_url, settings.extra_index_urls]
+    )
     path = machine.locks / f"{digest.hex_of(key)}.conda-lock.yml"
     if path.exists():
         try:
@@ -101,22 +132,77 @@ def lock_once(spec: EnvironmentSpec, base: BaseImage, *, machine: Machine, tool_
     return made, False
 
 
+def find(spec: EnvironmentSpec, *, workspace: Path | None, model: Path) -> Path | None:
+    """Return the lock that the workspace holds for what is asked, else the one beside the model; None where none is."""
+    kept = [workspace_file(workspace, spec.packages_digest)] if workspace is not None else []
+    return next((path for path in (*kept, model / MODEL_FILE) if path.is_file()), None)
+
+
+def workspace_file(workspace: Path, packages_digest: str) -> Path:
+    """Return where a workspace keeps the lock of all models that ask for the same packages."""
+    return workspace / "locks" / f"{digest.hex_of(digest.parse(packages_digest))}.conda-lock.yml"
+
+
+def preferences(earlier: Path | None, *, update: tuple[str, ...], exclude_newer: str | None) -> uv.Preferences:
+    """Return what the lock at `earlier` means for a new one; raises InvalidFileError for an update of what it lacks."""
+    if exclude_newer is not None and not _is_time(exclude_newer):
+        raise InvalidFileError(
+            f"`{shown(exclude_newer)}` is not a date",
+            where=Source(file="--exclude-newer"),
+            fix="write e.g. `2026-01-31`",
+        )
+    pins: tuple[str, ...] = ()
+    names = tuple(canonicalize_name(name) for name in update)
+    if earlier is not None and earlier.is_file():
+        found = _parse(earlier)
+        pins = found.pins
+        missing = [name for name in names if name not in {package.name for package in found.packages}]
+        if missing:
+            raise InvalidFileError(
+                tuple(
+                    Problem(
+                        what=f"`{shown(name)}` is not in the lock",
+                        where=Source(file="--update"),
+                        fix=_near(name, [package.name for package in found.packages]),
+                    )
+                    for name in missing
+                )
+            )
+    elif names:
+        raise InvalidFileError(
+            "there is no lock to update",
+            where=Source(file="--update"),
+            fix="name it: `-o FILE`, or leave `--update` out to make a new one",
+        )
+    return uv.Preferences(pins=pins, update=names, exclude_newer=exclude_newer)
+
+
+def _is_time(text: str) -> bool:
+    # Python 3.10 reads no `Z`.
+    try:
+        datetime.fromisoformat(re.sub(r"Z$", "+00:00", text))
+    except ValueError:
+        return False
+    return True
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean `{near[0]}`?" if near else "name a package that the lock holds"
+
+
 def read(path: Path, spec: EnvironmentSpec, base: BaseImage) -> Lock:
     """Read a lock that the user names and check that it belongs to this spec and base.
 
     Raises LockMismatchError naming everything that differs and the command that makes a new lock.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as cause:
-        raise InvalidFileError(
-            f"the lock cannot be read ({cause})",
-            where=Source(file=str(path)),
-            fix="make it with `envbuilder lock MODEL -o FILE`",
-        ) from cause
-    found = Lock.parse(text, file=str(path))
+    found = _parse(path)
     expected = {
-        "spec_digest": (found.spec_digest, spec.digest, "the model's environment changed since it was locked"),
+        "packages_digest": (
+            found.packages_digest,
+            spec.packages_digest,
+            "the model's environment changed since it was locked",
+        ),
         "base_digest": (found.base_digest, base.digest, f"`{base.reference}` is another image than the locked one"),
         "subdir": (found.subdir, SUBDIRS[str(base.platform)], "the lock is for another platform"),
         "python_version": (found.python_version, base.interpreter.version, "the base has another Python"),
@@ -133,6 +219,18 @@ def read(path: Path, spec: EnvironmentSpec, base: BaseImage) -> Lock:
     if problems:
         raise LockMismatchError(problems)
     return found
+
+
+def _parse(path: Path) -> Lock:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise InvalidFileError(
+            f"the lock cannot be read ({cause})",
+            where=Source(file=str(path)),
+            fix="make it with `envbuilder lock MODEL -o FILE`",
+        ) from cause
+    return Lock.parse(text, file=str(path))
 
 
 def _with_places(cause: LockImpossibleError, spec: EnvironmentSpec) -> LockImpossibleError:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
+from envbuilder import flavor_version
+from envbuilder.base_request import BaseRequest, read_image
 from envbuilder.errors import ModelError, Source
 from envbuilder.fields import Stated, get_boolean, get_document, get_mapping, get_text
 from envbuilder.problems import Problems, shown
 from envbuilder.signature import Signature
 from envbuilder.yaml_text import EMPTY, Node, load
+
+if TYPE_CHECKING:
+    from envbuilder.flavor_version import FlavorVersion
 
 _KNOWN_KEYS: Final = frozenset(
     {
@@ -55,8 +60,9 @@ class PythonFunction:
     data: Stated[str] | None
     code: Stated[str] | None
     model_code_path: Stated[str] | None
-    config: Mapping[str, Node]
-    other: Mapping[str, Node]
+    config: Mapping[str, Node] = field(repr=False)
+    """What the model is loaded with, as it is: there may be keys and passwords in it."""
+    other: Mapping[str, Node] = field(repr=False)
     source: Source
 
 
@@ -65,14 +71,17 @@ class MLmodel:
     """What an MLmodel file says."""
 
     flavors: tuple[str, ...]
+    flavor_versions: tuple[FlavorVersion, ...]
     python_function: PythonFunction
+    base: BaseRequest | None
+    """The image that the model asks to be served on: Azure's `azureml.base_image`."""
     mlflow_version: str | None
     model_uuid: str | None
     run_id: str | None
     signature: Signature | None
     input_example: InputExample | None
-    metadata: Mapping[str, Node]
-    other: Mapping[str, Node]
+    metadata: Mapping[str, Node] = field(repr=False)
+    other: Mapping[str, Node] = field(repr=False)
     """Every other key, as it is."""
     source: Source
 
@@ -93,9 +102,12 @@ class MLmodel:
         signature = _signature(document, source, problems)
         input_example = _input_example(document, source, problems)
         metadata = get_mapping(document, "metadata", source, problems) or EMPTY
+        base = _base(metadata, source.child("metadata"), problems)
         problems.finish()
         return cls(
             flavors=tuple(flavors or EMPTY),
+            flavor_versions=_versions(flavors or EMPTY, document, source),
+            base=base,
             python_function=python_function,
             mlflow_version=_value(texts["mlflow_version"]),
             model_uuid=_value(texts["model_uuid"]),
@@ -140,6 +152,26 @@ def _python_function(flavor: Mapping[str, Node], source: Source, problems: Probl
     )
 
 
+def _versions(flavors: Mapping[str, Node], document: Mapping[str, Node], source: Source) -> tuple[FlavorVersion, ...]:
+    # MLflow notes its own version at the top.
+    return (
+        *flavor_version.read(document, source),
+        *(
+            one
+            for flavor, members in flavors.items()
+            if isinstance(members, Mapping)
+            for one in flavor_version.read(members, source.child("flavors").child(flavor))
+        ),
+    )
+
+
+def _base(metadata: Mapping[str, Node], source: Source, problems: Problems) -> BaseRequest | None:
+    nested = metadata.get("azureml")
+    if isinstance(nested, Mapping) and "base_image" in nested:
+        return read_image(nested, "base_image", source.child("azureml"), problems)
+    return read_image(metadata, "azureml.base_image", source, problems)
+
+
 def _config(flavor: Mapping[str, Node], source: Source, problems: Problems) -> Mapping[str, Node]:
     # A path is as good as a mapping here; only a mapping says something to us.
     if isinstance(flavor.get("config"), str):
@@ -177,7 +209,7 @@ def _input_example(document: Mapping[str, Node], source: Source, problems: Probl
         type=_value(get_text(info, "type", where, problems)),
         orient=_value(get_text(info, "pandas_orient", where, problems)),
         serving_path=_value(get_text(info, "serving_input_path", where, problems)),
-        has_params=info.get("params") in {True, "true", "True"},
+        has_params=info.get("params") in (True, "true", "True"),
         source=where,
     )
 

@@ -1,21 +1,21 @@
-"""A logged model on disk: its files by digest, what they ask for, and a request to try it with."""
+"""A logged model on disk: what its files ask for, and a request to try it with."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from envbuilder import example_request
 from envbuilder.conda_yaml import CondaYaml
-from envbuilder.errors import InvalidFileError, ModelError, Source
+from envbuilder.errors import InvalidFileError, ModelError, Problem, Source
 from envbuilder.mlmodel import MLmodel
+from envbuilder.model_files import ModelFile, read_file, walk
+from envbuilder.pip_line import PipOption, classify
 from envbuilder.problems import Problems, shown
 from envbuilder.python_env_yaml import PythonEnvYaml
-from envbuilder.requirement import PipOption, classify
+from envbuilder.requirement import Requirement
 from envbuilder.requirements_txt import INCLUDES, RequirementsTxt, included_path
 from envbuilder.yaml_text import MAX_BYTES
 
@@ -23,32 +23,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from envbuilder.fields import Stated
+    from envbuilder.pip_line import Line
 
 T = TypeVar("T")
 
-MAX_FILES: Final = 200_000
-
-_CHUNK: Final = 1024 * 1024
 _SEARCH_DEPTH: Final = 4
 _SEARCH_DIRECTORIES: Final = 2000
 _MAX_INCLUDES: Final = 32
-_URI_SCHEMES: Final = ("runs:", "models:", "mlflow-artifacts:", "s3:", "gs:", "dbfs:", "azureml:", "wasbs:", "abfss:")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFile:
-    """One file of a model."""
-
-    path: str
-    """Relative to the model directory, with `/`."""
-    size: int
-    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A model directory as it was read."""
 
+    name: str
+    """The name of its directory, or the one it is registered under."""
     directory: Path
     mlmodel: MLmodel
     conda: CondaYaml | None
@@ -58,37 +47,49 @@ class Model:
     """Files that are reached through `-r` and `-c`."""
     missing: tuple[Stated[str], ...]
     """Environment files that MLmodel names and that do not exist."""
-    files: tuple[ModelFile, ...]
-    """Sorted by path."""
-    digest: str
+    problems: tuple[Problem, ...]
+    """What is wrong with the environment files: nothing, where something else takes their place."""
+    wheels: tuple[ModelFile, ...]
+    """The wheels that the pip lists name by path."""
     example_request: bytes | None
     """A body for `POST /invocations`."""
     example_reason: str
     """Where the request comes from, or why there is none."""
 
     @classmethod
-    def read(cls, directory: Path) -> Model:
-        """Read a model directory, given itself or by its MLmodel file.
+    def read(cls, directory: Path, *, name: str | None = None, shown_as: str | None = None) -> Model:
+        """Read a model directory, given itself or by its MLmodel file; its artifacts are not opened.
 
-        Raises `ModelError` where there is no model that can be served, `InvalidFileError` with all problems of all
-        its environment files where one of them cannot be read.
+        A model that was fetched has the `name` it is registered under, and is `shown_as` the URI that was given.
+
+        Raises `ModelError` where there is no model that can be served, `InvalidFileError` where its MLmodel cannot be
+        read. Environment files that cannot be read are among its `problems`.
         """
         root = _find(directory)
-        paths = _walk(root)
-        reader = _Reader(root=root, paths=frozenset(paths), problems=Problems())
+        paths = walk(root)
+        reader = _Reader(root=root, shown_as=shown_as or str(root), paths=frozenset(paths), problems=Problems())
         mlmodel = MLmodel.parse(reader.text("MLmodel"), file=reader.name("MLmodel"))
         named = mlmodel.python_function
+        unsafe = Problems()
+        for path in (named.data, named.code):
+            if path is not None and path.value.strip("./"):
+                _inside(path, unsafe)
+        unsafe.finish()
         conda = reader.environment(named.conda_env, "conda.yaml", CondaYaml.parse)
         python_env = reader.environment(named.virtual_env, "python_env.yaml", PythonEnvYaml.parse)
         requirements = reader.environment(None, "requirements.txt", reader.parse_requirements)
         included = reader.included(conda, python_env, requirements)
-        reader.problems.finish()
+        lists = (
+            conda.pip_lines if conda is not None else (),
+            python_env.dependencies if python_env is not None else (),
+            *(one.lines for one in (requirements, *included) if one is not None),
+        )
+        wheels = _wheels(line for lines in lists for line in lines)
         example = mlmodel.input_example
         texts = reader.texts(example_request.candidates(example))
         body, reason = example_request.make(example, mlmodel.signature, texts)
-        # Hashing comes last: what is wrong with a model of many gigabytes is said at once.
-        files = tuple(_file(paths[path], path, root / path) for path in sorted(paths))
         return cls(
+            name=name or root.resolve().name,
             directory=root,
             mlmodel=mlmodel,
             conda=conda,
@@ -96,8 +97,8 @@ class Model:
             requirements=requirements,
             included=included,
             missing=reader.missing((named.conda_env, named.virtual_env)),
-            files=files,
-            digest=_digest_of(files),
+            problems=reader.problems.found,
+            wheels=tuple(read_file(paths, path, root=root) for path in sorted(wheels & paths.keys())),
             example_request=body,
             example_reason=reason,
         )
@@ -108,11 +109,12 @@ class _Reader:
     """Reads the text files of one model directory, each at most once and bounded in size."""
 
     root: Path
+    shown_as: str
     paths: frozenset[str]
     problems: Problems
 
     def name(self, path: str) -> str:
-        return str(self.root / path)
+        return f"{self.shown_as}/{path}"
 
     def text(self, path: str) -> bytes:
         try:
@@ -145,8 +147,7 @@ class _Reader:
         return tuple(one for one in named if one is not None and _inside(one, Problems()) not in self.paths)
 
     def parse_requirements(self, text: bytes, *, file: str) -> RequirementsTxt:
-        path = Path(file).relative_to(self.root).as_posix()
-        return RequirementsTxt.parse(text, file=file, path=path)
+        return RequirementsTxt.parse(text, file=file, path=file.removeprefix(f"{self.shown_as}/"))
 
     def included(
         self, conda: CondaYaml | None, python_env: PythonEnvYaml | None, requirements: RequirementsTxt | None
@@ -162,7 +163,7 @@ class _Reader:
         ]
         while waiting and len(found) < _MAX_INCLUDES:
             line, beside = waiting.pop(0)
-            for option in classify(line.value, source=line.source):
+            for option in classify(line):
                 if not isinstance(option, PipOption) or option.name not in INCLUDES:
                     continue
                 path = included_path(option, beside=beside)
@@ -175,6 +176,11 @@ class _Reader:
                     return ()
                 waiting.extend((inner, path) for inner in found[path].lines)
         return tuple(found[path] for path in sorted(found))
+
+
+def _wheels(lines: Iterable[Line]) -> set[str]:
+    items = (item for line in lines for item in classify(line))
+    return {item.path for item in items if isinstance(item, Requirement) and item.path is not None}
 
 
 def _find(given: Path) -> Path:
@@ -204,8 +210,6 @@ def _find(given: Path) -> Path:
 
 def _missing_hint(given: Path) -> str:
     text = str(given)
-    if text.startswith(_URI_SCHEMES):
-        return "model URIs are not read; download the model with `mlflow artifacts download` and give the directory"
     if text != text.strip() and Path(text.strip()).exists():
         return f"remove the spaces around `{shown(text.strip())}`"
     return "give a model directory or the path of its MLmodel file"
@@ -250,79 +254,3 @@ def _inside(named: Stated[str], problems: Problems) -> str | None:
         )
         return None
     return "/".join(parts)
-
-
-def _walk(root: Path) -> dict[str, Path]:
-    """Find every file below `root`; symbolic links are followed as long as they stay inside."""
-    found: dict[str, Path] = {}
-    seen = 0
-    real_root = Path(os.path.realpath(root))
-    waiting: list[tuple[Path, str, tuple[Path, ...]]] = [(real_root, "", (real_root,))]
-    while waiting:
-        directory, prefix, above = waiting.pop()
-        for entry in _entries(directory, root / prefix):
-            seen += 1
-            if seen > MAX_FILES:
-                # Links to directories can multiply without end.
-                _refuse(root, f"more than {MAX_FILES} files, links followed")
-            path = f"{prefix}/{entry.name}" if prefix else entry.name
-            real = _real(entry, root / path, real_root)
-            mode = real.stat().st_mode
-            if stat.S_ISDIR(mode):
-                if real in above:
-                    _refuse(root / path, "a link that leads back into itself")
-                waiting.append((real, path, (*above, real)))
-            elif stat.S_ISREG(mode):
-                found[path] = real
-            else:
-                _refuse(root / path, "neither a file nor a directory")
-    return found
-
-
-def _entries(directory: Path, shown_as: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(directory) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise ModelError(
-            f"cannot be read: {error.strerror}", where=Source(file=str(shown_as)), fix="check its permissions"
-        ) from error
-
-
-def _real(entry: os.DirEntry[str], shown_as: Path, real_root: Path) -> Path:
-    if not entry.name.isprintable():
-        _refuse(shown_as, "a file name that is not plain UTF-8 text")
-    if not entry.is_symlink():
-        return Path(entry.path)
-    real = Path(os.path.realpath(entry.path))
-    if not real.is_relative_to(real_root):
-        _refuse(shown_as, "a link that leaves the model directory")
-    if not real.exists():
-        _refuse(shown_as, "a link to nothing")
-    return real
-
-
-def _refuse(path: Path, what: str) -> NoReturn:
-    raise ModelError(
-        what, where=Source(file=shown(str(path), limit=500)), fix="remove it, or put the file itself there"
-    )
-
-
-def _file(real: Path, path: str, shown_as: Path) -> ModelFile:
-    digest = hashlib.sha256()
-    size = 0
-    try:
-        with real.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-                size += len(chunk)
-    except OSError as error:
-        raise ModelError(
-            f"cannot be read: {error.strerror}", where=Source(file=str(shown_as)), fix="check its permissions"
-        ) from error
-    return ModelFile(path=path, size=size, digest=f"sha256:{digest.hexdigest()}")
-
-
-def _digest_of(files: tuple[ModelFile, ...]) -> str:
-    lines = "".join(f"{file.path}\0{file.digest}\n" for file in files)
-    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"

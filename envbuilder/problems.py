@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from envbuilder.errors import EnvBuilderError, InvalidFileError, Problem, Source
+from envbuilder.secret import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +25,11 @@ class Problems:
         """Note the problems of a part that was read on its own."""
         self._found.extend(problems)
 
+    @property
+    def found(self) -> tuple[Problem, ...]:
+        """What was noted."""
+        return tuple(self._found)
+
     def finish(self, kind: type[EnvBuilderError] = InvalidFileError) -> None:
         """Raise `kind` with all problems, if there are any."""
         if self._found:
@@ -31,6 +37,6 @@ class Problems:
 
 
 def shown(text: str, *, limit: int = 100) -> str:
-    """Return `text` fit for a message: no control characters, not endless."""
-    printable = "".join(character if character.isprintable() else "�" for character in text)
-    return printable if len(printable) <= limit else f"{printable[:limit]}…"
+    """Return `text` fit for a message: no credentials, no control characters, not endless."""
+    found = visible(text)
+    return found if len(found) <= limit else f"{found[:limit]}…"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from envbuilder.errors import Source
 from envbuilder.fields import Stated, get_document, get_text, get_texts
+from envbuilder.pip_line import Line
 from envbuilder.problems import Problems
-from envbuilder.requirement import redact
 from envbuilder.yaml_text import load
 
 
@@ -16,8 +16,8 @@ class PythonEnvYaml:
     """What a python_env.yaml says; its lines are without credentials."""
 
     python: Stated[str] | None
-    build_dependencies: tuple[Stated[str], ...]
-    dependencies: tuple[Stated[str], ...]
+    build_dependencies: tuple[Line, ...]
+    dependencies: tuple[Line, ...]
     source: Source
 
     @classmethod
@@ -32,11 +32,11 @@ class PythonEnvYaml:
         problems.finish()
         return cls(
             python=python,
-            build_dependencies=_redacted(build_dependencies),
-            dependencies=_redacted(dependencies),
+            build_dependencies=_lines(build_dependencies),
+            dependencies=_lines(dependencies),
             source=source,
         )
 
 
-def _redacted(lines: tuple[Stated[str], ...]) -> tuple[Stated[str], ...]:
-    return tuple(Stated(value=redact(line.value), source=line.source) for line in lines)
+def _lines(texts: tuple[Stated[str], ...]) -> tuple[Line, ...]:
+    return tuple(Line.of(text.value, source=text.source) for text in texts)

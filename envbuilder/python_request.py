@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from packaging.version import InvalidVersion, Version
 
 from envbuilder.errors import InvalidFileError
+from envbuilder.problems import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,7 @@ _CLAUSE: Final = re.compile(
     r"(?P<operator>===|==|!=|>=|<=|~=|=|>|<|)"
     r"(?P<version>\d{1,6}(?:\.\d{1,6}){0,3}(?:(?:a|b|rc|c)\d{1,3})?)"
     r"(?P<star>(?:\.?\*)?)",
+    re.ASCII,
 )
 _FIX: Final = "write a version such as `3.11.7`, `3.11`, `3.11.*` or `>=3.10,<3.11`"
 
@@ -78,7 +80,7 @@ class PythonRequest:
         """
         # The length is bounded because reading takes time with its square.
         if len(text) > MAX_LENGTH:
-            raise InvalidFileError(f"`{_shown(text)}` is not a Python version", where=source, fix=_FIX)
+            raise InvalidFileError(f"`{shown(text, limit=60)}` is not a Python version", where=source, fix=_FIX)
         compact = re.sub(r"\s*([,|<>=!~]+)\s*", r"\1", text.strip())
         if compact in {"", "*", "=*", "==*"}:
             return cls(text="*", alternatives=((),))
@@ -153,20 +155,24 @@ class PythonRequest:
     @staticmethod
     def _pin(alternative: tuple[_Clause, ...]) -> str | None:
         for clause in alternative:
-            release = clause.version.release
-            if clause.operator == "==" and (not clause.prefix or len(release) > 2):  # noqa: PLR2004
-                return str(clause.version) if len(release) > 2 else ".".join(map(str, _padded(clause.version)))  # noqa: PLR2004
+            version = clause.version
+            is_whole = len(version.release) > 2  # noqa: PLR2004
+            if clause.operator == "==" and (is_whole or not clause.prefix):
+                candidate = "".join(map(str, version.pre or ()))
+                return str(version) if is_whole else ".".join(map(str, _padded(version))) + candidate
         return None
 
 
 def _clause(part: str, *, text: str, source: Source | None) -> _Clause:
     found = _CLAUSE.fullmatch(part)
     if found is None:
-        raise InvalidFileError(f"`{_shown(text)}` is not a Python version", where=source, fix=_FIX)
+        raise InvalidFileError(f"`{shown(text, limit=60)}` is not a Python version", where=source, fix=_FIX)
     operator, star = found["operator"], bool(found["star"])
     version = Version(found["version"])
     if operator == "~=" and len(version.release) == 1:
-        raise InvalidFileError(f"`{_shown(text)}` is not a Python version", where=source, fix="`~=` needs `X.Y`")
+        raise InvalidFileError(
+            f"`{shown(text, limit=60)}` is not a Python version", where=source, fix="`~=` needs `X.Y`"
+        )
     # conda reads `>=3.8.*` as `>=3.8`; only an equality has prefixes.
     prefix = operator in {"", "="} or (star and operator in {"==", "===", "!="})
     return _Clause(
@@ -184,8 +190,3 @@ def _padded(version: Version) -> tuple[int, int, int]:
 def _begins_with(version: Version, prefix: Version) -> bool:
     count = len(prefix.release)
     return (*version.release, 0, 0, 0)[:count] == prefix.release
-
-
-def _shown(text: str) -> str:
-    shown = "".join(character if character.isprintable() else "�" for character in text)
-    return shown if len(shown) <= 60 else f"{shown[:60]}…"  # noqa: PLR2004

@@ -8,12 +8,11 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from envbuilder.errors import Source
-from envbuilder.fields import Stated
-from envbuilder.requirement import redact
+from envbuilder.pip_line import Line
 from envbuilder.yaml_text import decode
 
 if TYPE_CHECKING:
-    from envbuilder.requirement import PipOption
+    from envbuilder.pip_line import PipOption
 
 # Only these end a line; `str.splitlines` would also split inside a line that holds, say, a form feed.
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
@@ -27,14 +26,14 @@ class RequirementsTxt:
 
     path: str
     """Relative to the model directory."""
-    lines: tuple[Stated[str], ...]
+    lines: tuple[Line, ...]
     source: Source
 
     @classmethod
     def parse(cls, text: str | bytes, *, file: str, path: str | None = None) -> RequirementsTxt:
         """Read the text of a requirements file; the key of each line is `line 3`, the first where it continues."""
         source = Source(file=file)
-        lines: list[Stated[str]] = []
+        lines: list[Line] = []
         pending, first = "", 0
         for number, line in enumerate(_LINE_END.split(decode(text, source=source)), start=1):
             first = first if pending else number
@@ -64,6 +63,6 @@ def included_path(option: PipOption, *, beside: str) -> str | None:
     return "/".join(parts) or None
 
 
-def _stated(text: str, source: Source, number: int) -> tuple[Stated[str], ...]:
-    line = redact(text).strip()
-    return (Stated(value=line, source=source.child(f"line {number}")),) if line else ()
+def _stated(text: str, source: Source, number: int) -> tuple[Line, ...]:
+    line = text.strip()
+    return (Line.of(line, source=source.child(f"line {number}")),) if line else ()

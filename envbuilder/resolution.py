@@ -1,75 +1,218 @@
-"""From what a model's files say to the one environment that is asked for; what loses is kept, with the reason.
+"""From what a model's files say, and the workspace's override, to the one environment that is asked for.
 
-Pure. Python and packages come from one place each: conda.yaml, else python_env.yaml, else MLmodel or requirements.txt.
+Pure. Python and packages come from one place each: an override, else conda.yaml, else python_env.yaml, else MLmodel or
+requirements.txt. What loses is kept, with the reason.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from packaging.requirements import Requirement as ParsedRequirement
 from packaging.utils import canonicalize_name
 
-from envbuilder.environment_spec import EnvironmentSpec, Overridden, UnusedOption
+from envbuilder import flavor_version, package_index
+from envbuilder.amending import amended
+from envbuilder.amendment import Amendment
+from envbuilder.environment_spec import EnvironmentSpec, Overridden, Unused
 from envbuilder.errors import InvalidFileError, Problem, Source
 from envbuilder.fields import Stated
+from envbuilder.pip_line import classify
+from envbuilder.pip_list import PipList, Surroundings
 from envbuilder.problems import Problems, shown
 from envbuilder.python_request import PythonRequest
-from envbuilder.requirement import DirectReference, PipOption, Requirement, classify
-from envbuilder.requirements_txt import INCLUDES, included_path
+from envbuilder.requirement import Requirement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from envbuilder.conda_yaml import MatchSpec
+    from envbuilder.base_request import BaseRequest
+    from envbuilder.conda_yaml import CondaYaml, MatchSpec
+    from envbuilder.environment_yaml import Replacement
     from envbuilder.model import Model
-    from envbuilder.requirement import PipLine
-    from envbuilder.requirements_txt import RequirementsTxt
+    from envbuilder.override import Override
+    from envbuilder.pip_line import Line, PipLine
+    from envbuilder.python_env_yaml import PythonEnvYaml
+    from envbuilder.variable import Variable
 
 _BUILD_TOOLS: Final = frozenset({"pip", "setuptools", "wheel"})
-_INDEX_OPTIONS: Final = frozenset({"--index-url", "--pypi-url", "--extra-index-url", "--find-links"})
-_MAX_DEPTH: Final = 8
 
 
-def resolve(model: Model) -> EnvironmentSpec:
-    """Return what `model` asks for; raise `InvalidFileError` with everything that is refused."""
-    problems = Problems()
-    overridden = list(_missing_files(model))
-    python = _python(model, problems, overridden)
-    packages = _packages(model, problems, overridden)
-    build_requirements = _build_requirements(model, problems, overridden)
-    match_specs = model.conda.match_specs if model.conda is not None else ()
-    problems.finish()
-    if python is None:
-        raise InvalidFileError(
-            "no Python version is stated anywhere",
-            where=model.mlmodel.python_function.source.child("python_version"),
-            fix="add `- python=3.11` (the version the model was trained with) to the `dependencies` of conda.yaml",
-        )
-    return EnvironmentSpec(
-        python=python,
-        requirements=tuple(packages.requirements),
-        constraints=tuple(packages.constraints),
-        match_specs=tuple(one for one in match_specs if one.name != "python" and one.name not in _BUILD_TOOLS),
-        channels=model.conda.channels if model.conda is not None else (),
-        options=tuple(packages.options),
-        build_requirements=build_requirements,
-        overridden=tuple(overridden),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Statements:
+    """What the files of one environment say, the one that counts first in every list."""
+
+    python: tuple[Stated[str], ...]
+    lists: tuple[tuple[tuple[Line, ...], str], ...]
+    """Every pip list, and the file it stands in."""
+    conda: CondaYaml | None
+    python_env: PythonEnvYaml | None
+    base: BaseRequest | None
+
+
+def resolve(
+    model: Model, override: Override | None = None, *, allowed_indexes: tuple[str, ...] = ()
+) -> EnvironmentSpec:
+    """Return what `model` asks for, with the workspace's override; a model may name only `allowed_indexes`.
+
+    Raises `InvalidFileError` with everything that is refused.
+    """
+    around = Surroundings(
+        files={one.path: one for one in model.included},
+        wheels={one.path: one.digest for one in model.wheels},
+        allowed_indexes=allowed_indexes,
+    )
+    if override is None:
+        return _own(model, around)
+    content = override.environment.content
+    if isinstance(content, Amendment):
+        spec = amended(_own(model, around), content, reference=override.reference)
+    else:
+        spec = _replaced(model, content, override, around)
+    return replace(
+        spec,
+        environment=Stated(value=override.reference, source=override.source),
+        overridden=(*spec.overridden, *override.overridden),
     )
 
 
-def _missing_files(model: Model) -> Iterable[Overridden]:
-    for named in model.missing:
-        yield Overridden(field="env", value=named.value, source=named.source, reason="there is no such file")
+def own_python(model: Model) -> PythonRequest | None:
+    """Return the Python that the model itself asks for, None where it says nothing that can be read."""
+    found = _python(_statements(model).python, Problems(), [])
+    return found.value if found is not None else None
 
 
-def _python(model: Model, problems: Problems, overridden: list[Overridden]) -> Stated[PythonRequest] | None:
-    stated = [*_conda_python(model)]
+def _own(model: Model, around: Surroundings) -> EnvironmentSpec:
+    problems = Problems()
+    problems.extend(model.problems)
+    statements = _statements(model)
+    if not model.problems:
+        _check_stated(model, statements, problems)
+    spec = _spec(statements, around, problems, missing=_missing_files(model))
+    problems.finish()
+    python = _needed(spec, model)
+    found = flavor_version.losers(model.mlmodel.flavor_versions, python.requirements, python.match_specs)
+    return replace(python, overridden=(*python.overridden, *found))
+
+
+def _replaced(model: Model, content: Replacement, override: Override, around: Surroundings) -> EnvironmentSpec:
+    """Return the spec of an environment that takes the place of the model's; only Python may still be the model's."""
+    problems = Problems()
+    conda = content.conda
+    statements = _Statements(
+        python=(*_conda_python(conda), *_statements(model).python),
+        lists=((conda.pip_lines, str(conda.source)),) if conda is not None else (),
+        conda=conda,
+        python_env=None,
+        base=content.base,
+    )
+    trusted = Surroundings(allowed_indexes=None, place="beside it")
+    spec = _spec(statements, trusted, problems)
+    problems.finish()
+    spec = replace(_needed(spec, model), routes=content.routes)
+    return replace(spec, overridden=(*spec.overridden, *_replaced_values(spec, model, around, override)))
+
+
+def _replaced_values(
+    spec: EnvironmentSpec, model: Model, around: Surroundings, override: Override
+) -> Iterable[Overridden]:
+    """Say of every value of the model's own environment that it is replaced; what cannot be read is replaced too."""
+    reason = f"the environment `{override.reference}` replaces the model's"
+    instead = {(one.field, one.name): one.source for one in spec.entries()}
+    unread = Problems()
+    own = _spec(_statements(model), around, unread, missing=_missing_files(model))
+    for entry in own.entries() if own is not None else ():
+        if entry.field != "python":
+            yield Overridden(
+                field=entry.field,
+                value=entry.value,
+                source=entry.source,
+                reason=reason,
+                by=instead.get((entry.field, entry.name), override.source),
+            )
+    for problem in (*model.problems, *unread.found):
+        source = problem.where or model.mlmodel.source
+        yield Overridden(field="requirements", value=problem.what, source=source, reason=reason, by=override.source)
+
+
+def _statements(model: Model) -> _Statements:
+    stated = [*_conda_python(model.conda)]
     if model.python_env is not None and model.python_env.python is not None:
         stated.append(model.python_env.python)
     if model.mlmodel.python_function.python_version is not None:
         stated.append(model.mlmodel.python_function.python_version)
+    return _Statements(
+        python=tuple(stated),
+        lists=tuple(_pip_lists(model)),
+        conda=model.conda,
+        python_env=model.python_env,
+        base=model.mlmodel.base,
+    )
+
+
+def _spec(
+    statements: _Statements, around: Surroundings, problems: Problems, *, missing: Iterable[Overridden] = ()
+) -> EnvironmentSpec | None:
+    """Return the spec that the statements come to; None, or problems, where they do not."""
+    overridden = list(missing)
+    python = _python(statements.python, problems, overridden)
+    packages = _packages(statements, around, problems, overridden)
+    build_requirements = _build_requirements(statements, problems, overridden)
+    if python is None:
+        return None
+    conda = statements.conda
+    match_specs = conda.match_specs if conda is not None else ()
+    variables = conda.variables if conda is not None else ()
+    return EnvironmentSpec(
+        python=python,
+        base=statements.base,
+        requirements=tuple(packages.requirements),
+        constraints=tuple(packages.constraints),
+        match_specs=tuple(one for one in match_specs if one.name != "python" and one.name not in _BUILD_TOOLS),
+        channels=conda.channels if conda is not None else (),
+        indexes=tuple(sorted(packages.indexes, key=lambda one: package_index.KINDS.index(one.kind))),
+        build_requirements=build_requirements,
+        variables=tuple(one for one in variables if not one.is_reserved),
+        unused=(*packages.unused, *(_reserved(one) for one in variables if one.is_reserved)),
+        overridden=tuple(overridden),
+    )
+
+
+def _needed(spec: EnvironmentSpec | None, model: Model) -> EnvironmentSpec:
+    if spec is not None:
+        return spec
+    raise InvalidFileError(
+        "no Python version is stated anywhere",
+        where=model.mlmodel.python_function.source.child("python_version"),
+        fix="add `- python=3.11` (the version the model was trained with) to the `dependencies` of conda.yaml",
+    )
+
+
+def _reserved(one: Variable) -> Unused:
+    return Unused(name="variables", value=one.name, source=one.source, reason="not used: the image itself sets it")
+
+
+def _missing_files(model: Model) -> Iterable[Overridden]:
+    for named in model.missing:
+        yield Overridden(field="env", value=shown(named.value), source=named.source, reason="there is no such file")
+
+
+def _check_stated(model: Model, statements: _Statements, problems: Problems) -> None:
+    if statements.lists or (model.conda is not None and model.conda.match_specs):
+        return
+    missing = ", ".join(f"`{shown(one.value)}`" for one in model.missing)
+    what = f"{missing} does not exist, and nothing else says" if missing else "nothing says"
+    problems.add(
+        f"{what} which packages the model needs",
+        where=model.mlmodel.python_function.source.child("env"),
+        fix="put a conda.yaml or a requirements.txt beside MLmodel, or choose another one with `--environment`",
+    )
+
+
+def _python(
+    stated: tuple[Stated[str], ...], problems: Problems, overridden: list[Overridden]
+) -> Stated[PythonRequest] | None:
     requests: list[Stated[PythonRequest]] = []
     for one in stated:
         try:
@@ -90,12 +233,11 @@ def _python(model: Model, problems: Problems, overridden: list[Overridden]) -> S
     return winner
 
 
-def _conda_python(model: Model) -> Iterable[Stated[str]]:
+def _conda_python(conda: CondaYaml | None) -> tuple[Stated[str], ...]:
     """Return what conda.yaml says about Python: all its match specs hold together."""
-    specs = [one for one in (model.conda.match_specs if model.conda is not None else ()) if one.name == "python"]
+    specs = [one for one in (conda.match_specs if conda is not None else ()) if one.name == "python"]
     versions = [one.version for one in specs if one.version is not None]
-    if versions:
-        yield Stated(value=",".join(dict.fromkeys(versions)), source=specs[0].source)
+    return (Stated(value=",".join(dict.fromkeys(versions)), source=specs[0].source),) if versions else ()
 
 
 def _agree(winner: PythonRequest, loser: PythonRequest) -> bool:
@@ -129,32 +271,16 @@ def with_python(spec: EnvironmentSpec, text: str, *, source: Source) -> Environm
     return replace(spec, python=chosen, overridden=(*spec.overridden, lost))
 
 
-@dataclass(slots=True, kw_only=True)
-class _Packages:
-    """What one pip list comes to, with the files it includes."""
-
-    requirements: list[Requirement] = field(default_factory=list)
-    constraints: list[Requirement] = field(default_factory=list)
-    options: list[UnusedOption] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-
-
-def _packages(model: Model, problems: Problems, overridden: list[Overridden]) -> _Packages:
-    lists = _pip_lists(model)
-    if not lists and not (model.conda is not None and model.conda.match_specs):
-        missing = ", ".join(f"`{shown(one.value)}`" for one in model.missing)
-        what = f"{missing} does not exist, and nothing else says" if missing else "nothing says"
-        problems.add(
-            f"{what} which packages the model needs",
-            where=model.mlmodel.python_function.source.child("env"),
-            fix="put a conda.yaml or a requirements.txt beside MLmodel",
-        )
-    expanded = [_expand(lines, beside, model) for lines, beside in lists]
-    if not expanded:
-        return _Packages()
-    winner, *losers = expanded
+def _packages(
+    statements: _Statements, around: Surroundings, problems: Problems, overridden: list[Overridden]
+) -> PipList:
+    lists = [PipList.read(lines, beside=beside, around=around) for lines, beside in statements.lists]
+    if not lists:
+        return PipList()
+    winner, *losers = lists
     problems.extend(winner.problems)
-    first = lists[0][0][0].source if lists[0][0] else None
+    lines = statements.lists[0][0]
+    first = lines[0].source if lines else None
     seen: set[tuple[str, Source]] = set()
     for loser in losers:
         for one in _differences(winner, loser, by=first):
@@ -164,123 +290,17 @@ def _packages(model: Model, problems: Problems, overridden: list[Overridden]) ->
     return winner
 
 
-def _pip_lists(model: Model) -> list[tuple[tuple[Stated[str], ...], str]]:
-    """Every pip list of the model and the file it stands in, the one that counts first."""
-    lists: list[tuple[tuple[Stated[str], ...], str]] = []
+def _pip_lists(model: Model) -> Iterable[tuple[tuple[Line, ...], str]]:
+    """Return every pip list of the model and the file it stands in, the one that counts first."""
     if model.conda is not None and model.conda.pip_lines:
-        lists.append((model.conda.pip_lines, "conda.yaml"))
+        yield model.conda.pip_lines, "conda.yaml"
     if model.python_env is not None and model.python_env.dependencies:
-        lists.append((model.python_env.dependencies, "python_env.yaml"))
+        yield model.python_env.dependencies, "python_env.yaml"
     if model.requirements is not None:
-        lists.append((model.requirements.lines, model.requirements.path))
-    return lists
+        yield model.requirements.lines, model.requirements.path
 
 
-def _expand(lines: tuple[Stated[str], ...], beside: str, model: Model) -> _Packages:
-    packages = _Packages()
-    files = {one.path: one for one in model.included}
-    _read(lines, beside, _Reading(files=files, packages=packages), constraint=False, above=(beside,))
-    return packages
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reading:
-    files: dict[str, RequirementsTxt]
-    packages: _Packages
-
-
-def _read(
-    lines: tuple[Stated[str], ...], beside: str, reading: _Reading, *, constraint: bool, above: tuple[str, ...]
-) -> None:
-    packages = reading.packages
-    for line in lines:
-        for item in classify(line.value, source=line.source):
-            match item:
-                case Requirement() if item.url is None:
-                    (packages.constraints if constraint else packages.requirements).append(item)
-                case PipOption() if item.name in INCLUDES:
-                    included = _included(item, included_path(item, beside=beside), reading.files, above)
-                    if isinstance(included, Problem):
-                        packages.problems.append(included)
-                    else:
-                        _read(
-                            included.lines,
-                            included.path,
-                            reading,
-                            constraint=constraint or item.name == "--constraint",
-                            above=(*above, included.path),
-                        )
-                case PipOption() if item.name in _INDEX_OPTIONS:
-                    packages.options.append(_unused(item, "not used unless the workspace allows this place"))
-                case PipOption() if item.name in _HARMLESS_OPTIONS:
-                    packages.options.append(_unused(item, _HARMLESS_OPTIONS[item.name]))
-                case _:
-                    packages.problems.append(_refusal(item))
-
-
-_HARMLESS_OPTIONS: Final = {
-    "--no-index": "not used: the workspace decides where packages come from",
-    "--trusted-host": "not used: the workspace decides which hosts are trusted",
-    "--pre": "not used: a pre-release is taken only where a requirement names one",
-    "--prefer-binary": "not needed: wheels are always preferred",
-    "--only-binary": "not needed: wheels are always preferred",
-    "--no-binary": "not used: wheels are always preferred",
-    "--require-hashes": "not needed: every locked package has its digest",
-    "--use-feature": "not used: it is for pip alone",
-    "--use-pep517": "not used: it is for pip alone",
-}
-
-
-def _unused(option: PipOption, reason: str) -> UnusedOption:
-    return UnusedOption(name=option.name, value=option.value, source=option.source, reason=reason)
-
-
-def _included(
-    option: PipOption, path: str | None, files: dict[str, RequirementsTxt], above: tuple[str, ...]
-) -> RequirementsTxt | Problem:
-    shown_value = shown(option.value)
-    if path is None:
-        what = f"`{option.name} {shown_value}` leads out of the model directory"
-    elif path in above or len(above) > _MAX_DEPTH:
-        what = f"`{option.name} {shown_value}` includes itself, or too many files in a row"
-    elif path not in files:
-        what = f"`{option.name} {shown_value}`: there is no such file in the model directory"
-    else:
-        return files[path]
-    return Problem(what=what, where=option.source, fix="write the lines of that file here")
-
-
-def _refusal(item: PipLine) -> Problem:
-    match item:
-        case Problem():
-            return item
-        case Requirement():
-            return Problem(
-                what=f"`{shown(item.text)}` is fetched from a URL, not from an index",
-                where=item.source,
-                fix=f"write `{item.name}==VERSION` of a released version",
-            )
-        case DirectReference(kind="path"):
-            return Problem(
-                what=f"`{shown(item.location)}` is a path, which packages are not installed from",
-                where=item.source,
-                fix="publish the package to an index and write `name==version`",
-            )
-        case DirectReference():
-            return Problem(
-                what=f"`{shown(item.location)}` is a {item.kind}, not a package's name",
-                where=item.source,
-                fix="write `name==version` of a released package",
-            )
-        case _:
-            return Problem(
-                what=f"`{item.name} {shown(item.value)}` is not accepted",
-                where=item.source,
-                fix="write `name==version` of a released package",
-            )
-
-
-def _differences(winner: _Packages, loser: _Packages, *, by: Source | None) -> Iterable[Overridden]:
+def _differences(winner: PipList, loser: PipList, *, by: Source | None) -> Iterable[Overridden]:
     for name, kept, lost in (
         ("requirements", winner.requirements, loser.requirements),
         ("constraints", winner.constraints, loser.constraints),
@@ -303,14 +323,16 @@ def _differences(winner: _Packages, loser: _Packages, *, by: Source | None) -> I
             )
 
 
-def _build_requirements(model: Model, problems: Problems, overridden: list[Overridden]) -> tuple[Requirement, ...]:
+def _build_requirements(
+    statements: _Statements, problems: Problems, overridden: list[Overridden]
+) -> tuple[Requirement, ...]:
     """Return what is asked of pip, setuptools and wheel: conda.yaml counts where it has a version."""
     found: dict[str, Requirement] = {}
-    for one in _conda_build_requirements(model, problems):
+    for one in _conda_build_requirements(statements.conda, problems):
         found.setdefault(one.name, one)
-    for line in model.python_env.build_dependencies if model.python_env is not None else ():
-        for item in classify(line.value, source=line.source):
-            if not isinstance(item, Requirement) or item.url is not None:
+    for line in statements.python_env.build_dependencies if statements.python_env is not None else ():
+        for item in classify(line):
+            if not isinstance(item, Requirement) or item.is_direct:
                 problems.extend([_refusal(item)])
                 continue
             winner = found.get(item.name)
@@ -330,6 +352,16 @@ def _build_requirements(model: Model, problems: Problems, overridden: list[Overr
     return tuple(found[name] for name in sorted(found))
 
 
+def _refusal(item: PipLine) -> Problem:
+    if isinstance(item, Problem):
+        return item
+    return Problem(
+        what=f"`{shown(item.written)}` cannot be asked of what builds packages",
+        where=item.source,
+        fix="write `name==version` of a released package",
+    )
+
+
 def _within(one: Requirement, other: Requirement) -> bool:
     """Whether `one` pins a version that `other` allows, or says the same."""
     clauses = list(ParsedRequirement(one.text).specifier)
@@ -338,8 +370,8 @@ def _within(one: Requirement, other: Requirement) -> bool:
     return one.meaning == other.meaning
 
 
-def _conda_build_requirements(model: Model, problems: Problems) -> Iterable[Requirement]:
-    for one in model.conda.match_specs if model.conda is not None else ():
+def _conda_build_requirements(conda: CondaYaml | None, problems: Problems) -> Iterable[Requirement]:
+    for one in conda.match_specs if conda is not None else ():
         if one.name in _BUILD_TOOLS:
             try:
                 yield Requirement.parse(f"{canonicalize_name(one.name)}{_specifier(one)}", source=one.source)

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import socket
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from envbuilder import disk, locking, resolution, server_kit
+from envbuilder import disk, locking, model_store, model_uri, resolution, server_kit
 from envbuilder.bases import BaseReference
-from envbuilder.errors import BaseImageError, EngineMissingError, InvalidFileError, ServingFailedError, Source
+from envbuilder.errors import (
+    BaseImageError,
+    BuildFailedError,
+    EngineMissingError,
+    InvalidFileError,
+    Problem,
+    ServingFailedError,
+    Source,
+)
 from envbuilder.image_plan import ImagePlan
 from envbuilder.image_reference import ImageReference
 from envbuilder.lockfile import SUBDIRS
 from envbuilder.model import Model
+from envbuilder.model_files import ModelFiles
+from envbuilder.model_uri import ModelUri
 from envbuilder.oci_image import Platform
 from envbuilder.reporter import Timings
 from envbuilder.version import __version__
+from envbuilder.workspace import Workspace
+from envbuilder.workspace_yaml import Defaults, WorkspaceYaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from envbuilder.base_image import BaseImage
     from envbuilder.engine import BuiltImage, Engine, Running
@@ -39,13 +51,27 @@ ENGINE_NAMES: Final = ("docker", "oci")
 class Choices:
     """What the user chose; what is left open is decided here."""
 
-    engine: EngineName = "auto"
+    engine: EngineName | None = None
+    """None: the workspace's, else `auto`."""
+
     python: str | None = None
     """A Python version that wins over what the model asks for."""
 
+    environment: str | None = None
+    """An environment for this build: `NAME:VERSION`, `NAME@LABEL`, a file, or YAML in braces."""
+
+    workspace: Workspace | None = None
     base: str | None = None
     platform: str | None = None
     lock: Path | None = None
+    """None: the workspace's for what is asked, else the one beside the model, else one that is made and kept here."""
+
+    update: tuple[str, ...] = ()
+    """Packages that a lock that exists is not to hold back; for `make_lock`."""
+
+    exclude_newer: str | None = None
+    """What was uploaded after this date does not exist; for `make_lock`."""
+
     tag: str | None = None
     output: Path | None = None
     """A layout directory, or an archive when it ends in `.tar`."""
@@ -102,12 +128,14 @@ def engine_module(name: str) -> Engine:
     return engine
 
 
-def choose_engine(name: EngineName, machine: Machine) -> tuple[str, Engine]:
-    """Return the engine to use: the named one if it can be used, or the first that answers for `auto`.
+def choose_engine(choices: Choices, machine: Machine) -> tuple[str, Engine]:
+    """Return the engine to use: the chosen one if it can be used, or the first that answers for `auto`.
 
     Raises EngineMissingError with the reason of each that cannot be used.
     """
     reasons = []
+    stated = _defaults(choices).engine
+    name = choices.engine or (stated.value if stated is not None else "auto")
     for candidate in ENGINE_NAMES if name == "auto" else (name,):
         engine = engine_module(candidate)
         reason = engine.available(machine)
@@ -120,14 +148,66 @@ def choose_engine(name: EngineName, machine: Machine) -> tuple[str, Engine]:
     )
 
 
-def resolve(model: Path, *, python: str | None = None) -> EnvironmentSpec:
-    """Read the model and say what environment it asks for; `python` wins over the model's own version."""
-    return _resolved(Model.read(model), python)
+def read_model(model: str | Path, *, machine: Machine) -> Model:
+    """Read a model directory, or fetch the model that a URI names and read that."""
+    if isinstance(model, str) and model_uri.is_uri(model):
+        uri = ModelUri.parse(model, source=Source(file="MODEL"))
+        with Timings(machine.reporter).stage("fetch", str(uri)) as note:
+            fetched = model_store.fetch(uri, machine=machine)
+            note.text = str(fetched.location)
+        return Model.read(fetched.directory, name=_model_name(uri), shown_as=str(uri))
+    return Model.read(Path(model))
 
 
-def _resolved(model: Model, python: str | None) -> EnvironmentSpec:
-    spec = resolution.resolve(model)
-    return spec if python is None else resolution.with_python(spec, python, source=Source(file="--python"))
+def _model_name(uri: ModelUri) -> str:
+    """Return the registered name, or the last part of the path of what is not registered."""
+    if uri.kind in {"version", "alias", "stage", "latest"}:
+        return uri.name
+    return (uri.path or uri.location).rstrip("/").rpartition("/")[2] or uri.name
+
+
+def resolve(model: str | Path, choices: Choices, *, machine: Machine) -> EnvironmentSpec:
+    """Read the model and say what environment it gets: its own, the workspace's, or the one chosen for this build."""
+    return resolve_model(read_model(model, machine=machine), choices)
+
+
+def resolve_model(model: Model, choices: Choices) -> EnvironmentSpec:
+    """Say what environment a model gets that is read already."""
+    workspace = choices.workspace or Workspace(directory=Path(), says=WorkspaceYaml())
+    override = workspace.override(model, choices.environment, source=Source(file="--environment"))
+    spec = resolution.resolve(model, override, allowed_indexes=workspace.says.allowed_indexes)
+    if choices.python is None:
+        return spec
+    return resolution.with_python(spec, choices.python, source=Source(file="--python"))
+
+
+def resolve_pair(
+    first: str | Path, second: str, *, workspace: Workspace | None, machine: Machine
+) -> tuple[EnvironmentSpec, EnvironmentSpec]:
+    """Return what two models ask for; where `second` is an environment, the first model without and with it."""
+    choices = Choices(workspace=workspace)
+    model = read_model(first, machine=machine)
+    if model_uri.is_uri(second) or (Path(second).exists() and Path(second).suffix not in {".yaml", ".yml"}):
+        return resolve_model(model, choices), resolve(second, choices, machine=machine)
+    allowed = workspace.says.allowed_indexes if workspace is not None else ()
+    own = resolution.resolve(model, allowed_indexes=allowed)
+    return own, resolve_model(model, replace(choices, environment=second))
+
+
+def _defaults(choices: Choices) -> Defaults:
+    return choices.workspace.says.defaults if choices.workspace is not None else Defaults()
+
+
+def _stated_base(spec: EnvironmentSpec, choices: Choices) -> str | None:
+    """Return the base that the environment asks for, else the workspace's."""
+    stated = spec.base or _defaults(choices).base_for(spec.python.value)
+    if stated is not None and stated.image is None:
+        raise BaseImageError(
+            f"the base is to be built from `{stated.context}`; this version builds none",
+            where=stated.source,
+            fix="build it, and name it by `image`, or pass `--base NAME`",
+        )
+    return stated.image if stated is not None else None
 
 
 def default_base(spec: EnvironmentSpec) -> str:
@@ -149,7 +229,8 @@ def default_base(spec: EnvironmentSpec) -> str:
 
 def platform_of(choices: Choices) -> Platform:
     """Return the platform to build for; raises InvalidFileError for one that envbuilder makes no images for."""
-    text = choices.platform or _own_platform()
+    stated = _defaults(choices).platform
+    text = choices.platform or (stated.value if stated is not None else _own_platform())
     if text not in SUBDIRS:
         raise InvalidFileError(
             f"no images are made for `{text}`",
@@ -168,44 +249,82 @@ def _own_platform() -> str:
 
 
 @disk.readable_by_all()
-def make_lock(model: Path, choices: Choices, *, machine: Machine) -> Lock:
-    """Lock the model's environment anew, on the chosen or the default base."""
+def make_lock(model: str | Path, choices: Choices, *, machine: Machine) -> Lock:
+    """Lock the model's environment, on the chosen or the default base.
+
+    What the lock at `choices.output`, else the workspace's, holds already stays as long as it fits.
+    """
     timings = Timings(machine.reporter)
     with timings.stage("resolve"):
-        spec = resolve(model, python=choices.python)
-    _, engine = choose_engine(choices.engine, machine)
+        spec = resolve(model, choices, machine=machine)
+    _, engine = choose_engine(choices, machine)
     base = _base(spec, engine, choices, machine, timings)
     with timings.stage("lock") as note:
-        made = locking.lock(spec, base, machine=machine, tool_version=__version__)
+        earlier = lock_output(spec.packages_digest, choices)
+        preferences = locking.preferences(earlier, update=choices.update, exclude_newer=choices.exclude_newer)
+        made = locking.lock(spec, base, machine=machine, tool_version=__version__, preferences=preferences)
         note.text = f"{len(made.packages)} packages"
     return made
 
 
-def make_plan(
-    model_path: Path, engine: Engine, choices: Choices, *, machine: Machine, timings: Timings
-) -> tuple[ImagePlan, EnvironmentSpec]:
+def lock_output(packages_digest: str, choices: Choices) -> Path | None:
+    """Return the file that a lock is for: the one chosen, else the workspace's for what is asked, else none."""
+    if choices.output is not None or choices.workspace is None:
+        return choices.output
+    return locking.workspace_file(choices.workspace.directory, packages_digest)
+
+
+def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: Machine, timings: Timings) -> ImagePlan:
     """Read, resolve, lock and plan."""
     with timings.stage("read"):
-        model = Model.read(model_path)
+        model = read_model(given, machine=machine)
     with timings.stage("resolve"):
-        spec = _resolved(model, choices.python)
+        spec = resolve_model(model, choices)
+    _check_buildable(spec, machine)
     base = _base(spec, engine, choices, machine, timings)
     with timings.stage("lock") as note:
-        if choices.lock is not None:
-            lock, kept = locking.read(choices.lock, spec, base), True
+        workspace = choices.workspace.directory if choices.workspace is not None else None
+        found = choices.lock or locking.find(spec, workspace=workspace, model=model.directory)
+        if found is not None:
+            lock, kept = locking.read(found, spec, base), True
         else:
             lock, kept = locking.lock_once(spec, base, machine=machine, tool_version=__version__)
         note.text = f"{len(lock.packages)} packages{', kept from before' if kept else ''}"
     kit = server_kit.load(base.interpreter.minor, base_reference=base.reference)
     packages = server_kit.packages(kit, interpreter=base.interpreter, platform=base.platform, machine=machine)
-    return (
-        ImagePlan(base=base, lock=lock, kit=kit, server_packages=packages, model=model, tool_version=__version__),
-        spec,
+    with timings.stage("hash"):
+        files = ModelFiles.read(model.directory)
+    return ImagePlan(
+        base=base,
+        lock=lock,
+        kit=kit,
+        server_packages=packages,
+        spec=spec,
+        model=model,
+        files=files,
+        tool_version=__version__,
     )
 
 
+def _check_buildable(spec: EnvironmentSpec, machine: Machine) -> None:
+    if spec.system_packages:
+        raise BuildFailedError(
+            tuple(
+                Problem(
+                    what=f"the system package `{one.value}` is asked for; this version installs none",
+                    where=one.source,
+                    fix="choose a base image that has it: `--base NAME`",
+                )
+                for one in spec.system_packages
+            )
+        )
+    if spec.routes:
+        routes = ", ".join(one.text for one in spec.routes)
+        machine.reporter.warning(f"the image serves on :8080; it does not serve {routes}")
+
+
 def _base(spec: EnvironmentSpec, engine: Engine, choices: Choices, machine: Machine, timings: Timings) -> BaseImage:
-    reference = BaseReference.parse(choices.base or default_base(spec))
+    reference = BaseReference.parse(choices.base or _stated_base(spec, choices) or default_base(spec))
     with timings.stage("base", reference.text) as note:
         base = engine.base_image(reference, platform=platform_of(choices), machine=machine)
         note.text = f"Python {base.interpreter.version}"
@@ -214,16 +333,16 @@ def _base(spec: EnvironmentSpec, engine: Engine, choices: Choices, machine: Mach
 
 
 @disk.readable_by_all()
-def build(model: Path, choices: Choices, *, machine: Machine) -> BuildReport:
+def build(model: str | Path, choices: Choices, *, machine: Machine) -> BuildReport:
     """Make the model's image, try it, and only then name it."""
     timings = Timings(machine.reporter)
     if choices.output is not None and choices.output.exists():
         raise InvalidFileError(
             "the output exists already", where=Source(file=str(choices.output)), fix="remove it, or choose another name"
         )
-    name, engine = choose_engine(choices.engine, machine)
-    plan, _ = make_plan(model, engine, choices, machine=machine, timings=timings)
-    references = _references(choices.tag, model, plan)
+    name, engine = choose_engine(choices, machine)
+    plan = make_plan(model, engine, choices, machine=machine, timings=timings)
+    references = _references(choices.tag, plan)
     found = None if choices.rebuild else engine.find(references[-1], machine=machine)
     if found is None and not choices.smoke:
         # The name of the content says that the image was tried.
@@ -261,27 +380,25 @@ def build(model: Path, choices: Choices, *, machine: Machine) -> BuildReport:
 
 
 @disk.readable_by_all()
-def render(model: Path, choices: Choices, output: Path, *, machine: Machine) -> None:
+def render(model: str | Path, choices: Choices, output: Path, *, machine: Machine) -> None:
     """Write the build context, Dockerfile included, to the new directory `output`."""
     from envbuilder import build_context  # noqa: PLC0415 - Jinja is needed only here and by Docker
 
     timings = Timings(machine.reporter)
-    _, engine = choose_engine(choices.engine, machine)
-    plan, _ = make_plan(model, engine, choices, machine=machine, timings=timings)
+    _, engine = choose_engine(choices, machine)
+    plan = make_plan(model, engine, choices, machine=machine, timings=timings)
     with timings.stage("render", str(output)):
         build_context.make(plan, variant="buildkit", machine=machine).write(output)
 
 
-def _references(tag: str | None, model: Path, plan: ImagePlan) -> tuple[str, ...]:
+def _references(tag: str | None, plan: ImagePlan) -> tuple[str, ...]:
     """Return the names the image gets: the given one (or one from the model's folder) and the one of its content."""
-    chosen = ImageReference.parse_name_tag(tag) if tag is not None else _name_of(model)
+    chosen = ImageReference.parse_name_tag(tag) if tag is not None else _name_of(plan.model)
     return tuple(dict.fromkeys((str(chosen), str(chosen.with_tag(plan.content_tag)))))
 
 
-def _name_of(model: Path) -> ImageReference:
-    folder = model.resolve()
-    folder = folder.parent if folder.is_file() else folder
-    letters = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in folder.name.lower())
+def _name_of(model: Model) -> ImageReference:
+    letters = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in model.name.lower())
     return ImageReference.parse_name_tag("-".join(part for part in letters.split("-") if part) or "model")
 
 

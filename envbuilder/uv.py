@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
-from envbuilder import digest, process
+from envbuilder import digest, package_index, process
 from envbuilder.errors import EngineMissingError, LockImpossibleError, UnreachableError
 from envbuilder.lockfile import LockedPackage
 from envbuilder.url import without_credentials
@@ -24,6 +24,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
+    from envbuilder.package_index import PackageIndex
     from envbuilder.reporter import Reporter
     from envbuilder.settings import Settings
 
@@ -81,10 +82,26 @@ class Target:
         return {tag: rank for rank, tag in reversed(list(enumerate(ranked)))}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preferences:
+    """What an earlier answer means for the next one."""
+
+    pins: tuple[str, ...] = ()
+    """`name==version` lines of the earlier answer, which are kept as long as they fit."""
+
+    update: tuple[str, ...] = ()
+    """Names of packages whose pins no longer count."""
+
+    exclude_newer: str | None = None
+    """A date, or a time (RFC 3339): what was uploaded later does not exist."""
+
+
 def compile_lines(
     lines: tuple[str, ...],
     *,
     constraints: tuple[str, ...] = (),
+    indexes: tuple[PackageIndex, ...] = (),
+    preferences: Preferences | None = None,
     target: Target,
     settings: Settings,
     reporter: Reporter,
@@ -92,28 +109,38 @@ def compile_lines(
 ) -> tuple[LockedPackage, ...]:
     """Return the wheels that satisfy the requirement lines, sorted by name; no line, no package.
 
-    `dependencies=False` takes the lines as the whole answer. Raises LockImpossibleError with uv's explanation when
-    nothing fits or something exists only as source, UnreachableError when the index does not answer.
+    `indexes` are asked besides, or instead of, those of the settings. `dependencies=False` takes the lines as the whole
+    answer. Raises LockImpossibleError with uv's explanation when nothing fits or something exists only as source,
+    UnreachableError when the index does not answer.
     """
     if not lines:
         return ()
+    preferences = preferences or Preferences()
     with tempfile.TemporaryDirectory(prefix="envbuilder-uv-") as name:
         folder = Path(name)
         (folder / "requirements.in").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        extra: tuple[str, ...] = () if dependencies else ("--no-deps",)
-        if constraints:
-            (folder / "constraints.in").write_text("\n".join(constraints) + "\n", encoding="utf-8")
-            extra = (*extra, "--constraints", "constraints.in")
-        pylock = folder / "pylock.toml"
-        _compile(folder, target, settings, reporter, ("--format", "pylock.toml", "-o", str(pylock), *extra))
-        locked = tomllib.loads(pylock.read_text(encoding="utf-8"))
+        (folder / "constraints.in").write_text("\n".join(constraints) + "\n", encoding="utf-8")
+        newer = ("--exclude-newer", preferences.exclude_newer) if preferences.exclude_newer is not None else ()
+        extra: tuple[str, ...] = (*newer, "--constraints", "constraints.in")
         edges: dict[str, list[str]] = {}
         if dependencies:
-            # pylock.toml has no graph; the text form has it in its `# via` comments, and is answered from uv's cache.
+            # pylock.toml has no graph; the text form has it in its `# via` comments, and takes what it finds in its
+            # output file as what is preferred.
             text = folder / "requirements.txt"
-            arguments = ("-o", str(text), "--annotation-style", "line", "--offline", *extra)
-            _compile(folder, target, settings, reporter, arguments)
-            edges = _edges(text.read_text(encoding="utf-8"))
+            text.write_text("\n".join(preferences.pins) + "\n", encoding="utf-8")
+            updates = [word for name in preferences.update for word in ("--upgrade-package", name)]
+            arguments = ("-o", str(text), "--annotation-style", "line", *extra, *updates)
+            _compile(folder, target, settings, reporter, indexes, arguments)
+            answer = text.read_text(encoding="utf-8")
+            edges = _edges(answer)
+            # The second form of the same answer comes from uv's cache.
+            (folder / "answer.in").write_text(answer, encoding="utf-8")
+            extra = (*newer, "--constraints", "answer.in", "--offline")
+        else:
+            extra = (*extra, "--no-deps")
+        pylock = folder / "pylock.toml"
+        _compile(folder, target, settings, reporter, indexes, ("--format", "pylock.toml", "-o", str(pylock), *extra))
+        locked = tomllib.loads(pylock.read_text(encoding="utf-8"))
     ranks = target.tags()
     packages = (_package(item, edges, ranks) for item in locked.get("packages", ()))
     return tuple(sorted(packages, key=lambda package: package.name))
@@ -156,14 +183,26 @@ def _edges(text: str) -> dict[str, list[str]]:
     return edges
 
 
-def _compile(folder: Path, target: Target, settings: Settings, reporter: Reporter, arguments: tuple[str, ...]) -> None:
+def _compile(
+    folder: Path,
+    target: Target,
+    settings: Settings,
+    reporter: Reporter,
+    indexes: tuple[PackageIndex, ...],
+    arguments: tuple[str, ...],
+) -> None:
     environ = settings.program_environ()
     environ.update(UV_PYTHON_DOWNLOADS="never", UV_NO_PROGRESS="1", NO_COLOR="1")
     # Indexes may carry credentials: not on a command line that every user of the machine can list.
-    if settings.index_url is not None:
-        environ["UV_DEFAULT_INDEX"] = settings.index_url
-    if settings.extra_index_urls:
-        environ["UV_INDEX"] = " ".join(settings.extra_index_urls)
+    by_kind = {kind: [one.address for one in indexes if one.kind == kind] for kind in package_index.KINDS}
+    main = by_kind["index_url"] or ([settings.index_url] if settings.index_url is not None else [])
+    extra = [*by_kind["extra_index_url"], *settings.extra_index_urls]
+    if main:
+        environ["UV_DEFAULT_INDEX"] = main[0]
+    if extra:
+        environ["UV_INDEX"] = " ".join(extra)
+    if by_kind["find_links"]:
+        environ["UV_FIND_LINKS"] = ",".join(by_kind["find_links"])
     command = (
         find(),
         "pip",

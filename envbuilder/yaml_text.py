@@ -14,6 +14,7 @@ import yaml
 
 from envbuilder.errors import InvalidFileError, Source
 from envbuilder.problems import Problems, shown
+from envbuilder.secret import redact
 
 MAX_BYTES: Final = 10 * 1024 * 1024
 MAX_DEPTH: Final = 64
@@ -127,7 +128,7 @@ class _Builder:
             self._refuse_tag(event)
 
     def _refuse_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
-        name = str(event.tag).replace(_TAG, "!!")
+        name = shown(str(event.tag).replace(_TAG, "!!"))
         self._refuse(f"the tag `{name}` is not accepted", event, fix="write plain values; this file is data, not code")
 
     def _open(self, event: yaml.CollectionStartEvent) -> None:
@@ -231,6 +232,28 @@ def _line(event: yaml.Event) -> int:
 
 def _at(mark: _Mark | None) -> str:
     return f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+
+
+def dump(value: object) -> str:
+    """Write lists and dicts of text as YAML that `load` reads back; what is not plain text gets quotes."""
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes every value in full: an alias is harder to read than the value again."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        del data
+        return True
+
+
+def redacted(node: Node) -> Node:
+    """Return `node` without the credentials of the URLs in it."""
+    if isinstance(node, Mapping):
+        return MappingProxyType({redact(key): redacted(value) for key, value in node.items()})
+    if isinstance(node, tuple):
+        return tuple(redacted(item) for item in node)
+    return redact(node) if isinstance(node, str) else node
 
 
 def plain(node: Node) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -54,6 +55,62 @@ def test_another_python_can_be_chosen(cache: Path) -> None:
     spec = result(cache, "resolve", str(EXAMPLES / "iris"), "--python", "3.12")
     assert spec["python"]["value"] == "3.12"
     assert [item["value"] for item in spec["overridden"]] == ["3.11.7"]
+
+
+def test_resolve_shows_people_where_each_line_comes_from_and_what_it_replaced(cache: Path) -> None:
+    workspace = ("--workspace", str(EXAMPLES / "workspace"))
+    finished = call(cache, "resolve", str(EXAMPLES / "iris"), *workspace)
+    assert "environments/lean.yaml: amend.pip.bump[0]" in finished.stderr
+    assert "scikit-learn==1.7.2 (conda.yaml: dependencies[2].pip[3])" in finished.stderr
+    assert "the model does not ask for `mlflow`" in finished.stderr
+    assert yaml.safe_load(finished.stdout)["environment"] == "lean:1"
+    spec = result(cache, "resolve", str(EXAMPLES / "iris"), *workspace)
+    (bumped,) = [item for item in spec["requirements"] if item["name"] == "scikit-learn"]
+    assert [item["value"] for item in bumped["replaced"]] == ["scikit-learn==1.7.2"]
+
+
+def test_diff_exits_with_1_where_two_specs_differ(cache: Path) -> None:
+    workspace = ("--workspace", str(EXAMPLES / "workspace"))
+    iris = str(EXAMPLES / "iris")
+    finished = call(cache, "diff", iris, "lean", *workspace)
+    assert finished.returncode == 1
+    assert "requirements: -scikit-learn==1.7.2  +scikit-learn==1.7.1\n" in finished.stdout
+    assert "variables: +OMP_NUM_THREADS=1\n" in finished.stdout
+    same = call(cache, "diff", iris, iris, *workspace)
+    assert (same.returncode, same.stdout) == (0, "no difference\n")
+
+
+def test_environments_are_registered_listed_and_shown(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "envbuilder.yaml").write_text("environments: {gpu: {labels: {tested: '1'}}}\n")
+    file = tmp_path / "gpu.yaml"
+    file.write_text(
+        "name: gpu\ndescription: for tests\nimage: python:3.11-slim\nconda_file: {dependencies: [python=3.11]}\n"
+    )
+    where = ("--workspace", str(tmp_path))
+    assert call(cache, "environment", "register", str(file), *where).stdout == "gpu:1\n"
+    again = result(cache, "environment", "register", str(file), *where)
+    assert (again["reference"], again["existed"]) == ("gpu:1", True)
+    file.write_text(file.read_text().replace("3.11-slim", "3.12-slim"))
+    refused = call(cache, "environment", "register", str(file), "--version", "1", *where)
+    assert refused.returncode == 2
+    assert "registered with other content" in refused.stderr
+    (row,) = result(cache, "environment", "list", *where)
+    assert (row["reference"], row["labels"], row["kind"]) == ("gpu:1", ["latest", "tested"], "replacement")
+    shown = yaml.safe_load(call(cache, "environment", "show", "gpu@tested", *where).stdout)
+    assert shown["conda_file"] == {"dependencies": ["python=3.11"]}
+
+
+def test_the_folder_one_is_in_is_the_workspace_where_it_holds_one(cache: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "envbuilder", "resolve", str(EXAMPLES / "iris"), "-q"],
+        env={**os.environ, "ENVBUILDER_CACHE_DIR": str(cache)},
+        cwd=EXAMPLES / "workspace",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert yaml.safe_load(finished.stdout)["environment"] == "lean:1"
+    assert finished.stderr == ""
 
 
 def test_a_lock_is_written_once_and_the_same_again(cache: Path, tmp_path: Path) -> None:
@@ -170,7 +227,7 @@ def test_the_readme_names_every_verb_and_exit_code(cache: Path) -> None:
     readme = (REPOSITORY / "README.md").read_text()
     helped = call(cache, "--help").stdout
     verbs = re.findall(r"^  (\w+)  ", helped, re.MULTILINE)
-    assert verbs == ["resolve", "lock", "render", "build", "run", "doctor"]
+    assert verbs == ["resolve", "diff", "environment", "lock", "render", "build", "run", "doctor"]
     for verb in verbs:
         assert f"| `{verb} " in readme or f"| `{verb}`" in readme
     codes = {kind.exit_code for kind in errors.EnvBuilderError.__subclasses__()}
@@ -182,10 +239,10 @@ def test_the_readme_names_every_verb_and_exit_code(cache: Path) -> None:
 def test_the_readmes_session_holds(cache: Path, tmp_path: Path) -> None:
     readme = (REPOSITORY / "README.md").read_text()
     session = readme[readme.index("## A session") :]
-    lines = re.findall(r"^\$ (envbuilder (?:resolve|lock|build)[^#\n]*)", session, re.MULTILINE)
-    assert len(lines) == 3
+    lines = re.findall(r"^\$ (envbuilder (?:resolve|diff|environment|lock|build)[^#\n]*)", session, re.MULTILINE)
+    assert len(lines) == 7
     for line in lines:
-        words = [word.replace("examples/", f"{EXAMPLES}/") for word in line.split()[1:]]
+        words = [word.replace("examples/", f"{EXAMPLES}/") for word in shlex.split(line)[1:]]
         finished = subprocess.run(
             [sys.executable, "-m", "envbuilder", *words],
             env={**os.environ, "ENVBUILDER_CACHE_DIR": str(cache), "DOCKER_HOST": "unix:///nowhere.sock"},
@@ -194,4 +251,4 @@ def test_the_readmes_session_holds(cache: Path, tmp_path: Path) -> None:
             text=True,
             check=False,
         )
-        assert finished.returncode == 0, (line, finished.stderr)
+        assert finished.returncode == (1 if words[0] == "diff" else 0), (line, finished.stderr)

@@ -1,25 +1,40 @@
-"""Real model directories, where they are at hand: each gives a spec or an error that says where and how to fix it."""
+"""Real model directories, where they are at hand: each gives a spec or an error that says where and how to fix it.
+
+What comes of them is kept in `snapshots/real_models.tsv`; `ENVBUILDER_UPDATE_SNAPSHOTS=1` writes it anew.
+"""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from envbuilder.conda_yaml import CondaYaml
 from envbuilder.environment_spec import EnvironmentSpec
-from envbuilder.errors import EnvBuilderError, Problem
+from envbuilder.errors import EnvBuilderError, Problem, Source
 from envbuilder.model import Model
-from envbuilder.requirement import classify
+from envbuilder.pip_line import PipOption, classify
+from envbuilder.requirement import Requirement
 from envbuilder.resolution import resolve
+from envbuilder.yaml_text import load
+from tests.conftest import REPOSITORY
 
-SHARED = Path(os.environ.get("ENVBUILDER_SHARED", Path(__file__).parents[2] / "shared"))
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SHARED = Path(os.environ.get("ENVBUILDER_SHARED", REPOSITORY.parent / "shared"))
+SNAPSHOT = Path(__file__).with_name("snapshots") / "real_models.tsv"
+COLUMNS = ("model", "files", "mlflow", "env", "python", "pip", "conda", "not used", "lost", "outcome")
 
 
 def directories(name: str) -> list[Path]:
     found = {path.parent for path in (SHARED / name).rglob("MLmodel")}
-    return sorted(path for path in found if "metadata" not in path.parts)
+    return sorted(path for path in found if "metadata" not in path.relative_to(SHARED).parts)
 
 
 def outcome(directory: Path) -> EnvironmentSpec | EnvBuilderError:
@@ -29,30 +44,127 @@ def outcome(directory: Path) -> EnvironmentSpec | EnvBuilderError:
         return error
 
 
-@pytest.mark.parametrize(("name", "specs", "errors"), [("corpus", 45, 7), ("models", 20, 4)])
-def test_real_models_give_a_spec_or_a_helpful_error(name: str, specs: int, errors: int) -> None:
-    found = {directory: outcome(directory) for directory in directories(name)}
-    if not found:
-        pytest.skip(f"no `{name}` in {SHARED}")
-    failures = {directory: one for directory, one in found.items() if isinstance(one, EnvBuilderError)}
-    assert all(problem.where and problem.fix for one in failures.values() for problem in one.problems)
-    assert (len(found) - len(failures), len(failures)) == (specs, errors), sorted(failures)
-    for one in found.values():
-        if isinstance(one, EnvironmentSpec):
-            assert one.python.value.minor is not None
-            assert one.to_text()
+def row(directory: Path, found: EnvironmentSpec | EnvBuilderError) -> tuple[str, ...]:
+    """Say in one line what a model is like and what came of it."""
+    files = [name for name in ("conda.yaml", "python_env.yaml", "requirements.txt") if (directory / name).is_file()]
+    try:
+        node = load((directory / "MLmodel").read_bytes(), source_file="MLmodel")
+    except EnvBuilderError:
+        node = {}
+    document = node if isinstance(node, Mapping) else {}
+    flavors = document.get("flavors")
+    flavor = flavors.get("python_function") if isinstance(flavors, Mapping) else None
+    env = flavor.get("env") if isinstance(flavor, Mapping) else None
+    shape = "mapping" if isinstance(env, Mapping) else "text" if isinstance(env, str) else "absent"
+    traits = (
+        directory.relative_to(SHARED).as_posix(),
+        " ".join(files) or "-",
+        str(document.get("mlflow_version") or "-"),
+        shape,
+    )
+    if isinstance(found, EnvBuilderError):
+        problems = "; ".join(
+            f"{one.what} [{Path(one.where.file).name}: {one.where.key}]" for one in found.problems if one.where
+        )
+        return (*traits, *("-",) * 5, f"{found.kind}: {problems}")
+    lost = Counter(one.field for one in found.overridden)
+    return (
+        *traits,
+        f"{found.python.value.text} [{Path(found.python.source.file).name}]",
+        str(len(found.requirements)),
+        str(len(found.match_specs)),
+        " ".join(sorted({one.name for one in found.unused})) or "-",
+        " ".join(f"{count} {field}" for field, count in sorted(lost.items())) or "-",
+        f"{'conda and pip' if found.needs_conda else 'pip'}{f', on {found.base.text}' if found.base else ''}",
+    )
+
+
+def test_real_models_give_a_spec_or_a_helpful_error() -> None:
+    rows = []
+    for name in ("corpus", "models"):
+        for directory in directories(name):
+            found = outcome(directory)
+            rows.append(row(directory, found))
+            if isinstance(found, EnvBuilderError):
+                assert all(problem.where and problem.fix for problem in found.problems)
+            else:
+                assert found.python.value.minor is not None
+                assert yaml.safe_load(found.to_text())["python"]
+    if not rows:
+        pytest.skip(f"no real models in {SHARED}")
+    text = "".join("\t".join(cells) + "\n" for cells in [COLUMNS, *rows])
+    if os.environ.get("ENVBUILDER_UPDATE_SNAPSHOTS"):
+        SNAPSHOT.write_text(text)
+    assert text == SNAPSHOT.read_text()
+
+
+def dependency_lines(file: Path) -> Iterable[tuple[str, Source]]:
+    """Every line of a conda.yaml that asks for something, found without envbuilder's own reader."""
+    document = yaml.load(file.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)  # noqa: S506 plain text
+    for index, item in enumerate(document.get("dependencies") or ()):
+        where = Source(file=str(file), key=f"dependencies[{index}]")
+        if isinstance(item, str):
+            yield item, where
+            continue
+        for key, lines in item.items():
+            for number, line in enumerate(lines or ()):
+                yield line, where.child(key).child(number)
 
 
 def test_no_line_of_a_real_conda_yaml_is_lost() -> None:
+    """Each ends up as a match spec, a requirement, an option or a refusal, under its own place."""
     files = [*SHARED.glob("corpus/**/conda.yaml"), *SHARED.glob("models/**/conda.yaml")]
     if not files:
         pytest.skip(f"no conda.yaml in {SHARED}")
+    kinds: Counter[str] = Counter()
     for file in files:
         conda = CondaYaml.parse(file.read_bytes(), file=str(file))
-        written = [line.strip() for line in file.read_text().splitlines() if line.strip().startswith("- ")]
-        lines = len(conda.channels) + len(conda.match_specs) + len(conda.pip_blocks) + len(conda.pip_lines)
-        assert lines == len(written), file
+        found: dict[Source, list[str]] = {}
+        for spec in conda.match_specs:
+            found.setdefault(spec.source, []).append("match spec")
         for line in conda.pip_lines:
-            items = classify(line.value, source=line.source)
-            assert items
-            assert not any(isinstance(item, Problem) for item in items)
+            for item in classify(line):
+                match item:
+                    case Requirement():
+                        kind = "requirement"
+                    case PipOption():
+                        kind = "option"
+                    case Problem():
+                        kind = "refusal"
+                found.setdefault(line.source, []).append(kind)
+        for text, source in dependency_lines(file):
+            assert source in found or text.lstrip().startswith("#"), (text, source)
+            kinds.update(found.get(source, ["comment"]))
+    assert kinds["match spec"] > 100
+    assert kinds["requirement"] > 300
+
+
+def test_every_line_that_was_read_is_in_the_spec_or_reported() -> None:
+    """From what is read to what is resolved: nothing falls between."""
+    seen = 0
+    for name in ("corpus", "models"):
+        for directory in directories(name):
+            spec = outcome(directory)
+            if isinstance(spec, EnvBuilderError):
+                continue
+            conda = Model.read(directory).conda
+            told = {one.source for one in spec.entries()} | {one.source for one in (*spec.overridden, *spec.unused)}
+            for source in (
+                one.source for one in (*(conda.match_specs if conda else ()), *(conda.pip_lines if conda else ()))
+            ):
+                seen += 1
+                assert source in told or _is_python_or_tool(conda, source) or _includes_a_file(conda, source), source
+    if not seen:
+        pytest.skip(f"no real models in {SHARED}")
+
+
+def _is_python_or_tool(conda: CondaYaml | None, source: Source) -> bool:
+    """Python's match spec is the spec's Python; pip is asked for by name alone in two files."""
+    names = {one.name for one in (conda.match_specs if conda else ()) if one.source == source}
+    return bool(names & {"python", "pip", "setuptools", "wheel"})
+
+
+def _includes_a_file(conda: CondaYaml | None, source: Source) -> bool:
+    lines = [one for one in (conda.pip_lines if conda else ()) if one.source == source]
+    items = [item for line in lines for item in classify(line)]
+    return all(isinstance(item, PipOption) and item.name in {"--requirement", "--constraint"} for item in items)

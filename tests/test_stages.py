@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envbuilder import stages
-from envbuilder.errors import BaseImageError, EngineMissingError, InvalidFileError
+from envbuilder.errors import (
+    BaseImageError,
+    BuildFailedError,
+    EnvBuilderError,
+    EngineMissingError,
+    InvalidFileError,
+    LockImpossibleError,
+)
 from envbuilder.stages import Choices
+from envbuilder.workspace import Workspace
 from tests.conftest import BASE, EXAMPLES
 
 if TYPE_CHECKING:
@@ -27,13 +35,15 @@ if TYPE_CHECKING:
         (">=3.8", "python:3.14-slim"),
     ],
 )
-def test_the_default_base_is_the_slim_image_of_the_python_asked_for(python: str, base: str) -> None:
-    assert stages.default_base(stages.resolve(EXAMPLES / "iris", python=python)) == base
+def test_the_default_base_is_the_slim_image_of_the_python_asked_for(python: str, base: str, machine: Machine) -> None:
+    spec = stages.resolve(EXAMPLES / "iris", Choices(python=python), machine=machine)
+    assert stages.default_base(spec) == base
 
 
-def test_no_base_is_chosen_for_a_python_the_server_cannot_run_on() -> None:
+def test_no_base_is_chosen_for_a_python_the_server_cannot_run_on(machine: Machine) -> None:
+    spec = stages.resolve(EXAMPLES / "iris", Choices(python="2.7"), machine=machine)
     with pytest.raises(BaseImageError, match=r"no base image provides Python 2\.7") as caught:
-        stages.default_base(stages.resolve(EXAMPLES / "iris", python="2.7"))
+        stages.default_base(spec)
     assert "python>=3.8" in (caught.value.problems[0].fix or "")
 
 
@@ -51,16 +61,16 @@ def test_an_unknown_engine_is_refused() -> None:
 def test_auto_takes_the_embedded_engine_where_docker_does_not_answer(machine: Machine, tmp_path: Path) -> None:
     environ = {**dict(machine.settings.environ), "DOCKER_HOST": f"unix://{tmp_path}/nowhere.sock"}
     without = replace(machine, settings=replace(machine.settings, environ=tuple(environ.items())))
-    name, _ = stages.choose_engine("auto", without)
+    name, _ = stages.choose_engine(Choices(), without)
     assert name == "oci"
     with pytest.raises(EngineMissingError, match="`docker`: no Docker engine answers"):
-        stages.choose_engine("docker", without)
+        stages.choose_engine(Choices(engine="docker"), without)
 
 
 @pytest.mark.engine
 @pytest.mark.process
 def test_auto_takes_docker_where_it_answers(docker_machine: Machine) -> None:
-    name, _ = stages.choose_engine("auto", docker_machine)
+    name, _ = stages.choose_engine(Choices(engine="auto"), docker_machine)
     assert name == "docker"
 
 
@@ -116,3 +126,91 @@ def test_a_damaged_cache_is_mended(machine: Machine, tmp_path: Path) -> None:
     second = stages.build(EXAMPLES / "scale", choices, machine=fresh)
     assert second.image.digest == first.image.digest
     assert [item.comment for item in second.image.layers if not item.reused] == ["model"]
+
+
+WORKSPACE = EXAMPLES / "workspace"
+
+
+def workspace(directory: Path, text: str) -> Workspace:
+    (directory / "envbuilder.yaml").write_text(text)
+    return Workspace.read(directory)
+
+
+def test_a_rule_of_the_workspace_gives_a_model_its_environment(machine: Machine) -> None:
+    choices = Choices(workspace=Workspace.read(WORKSPACE))
+    spec = stages.resolve(EXAMPLES / "iris", choices, machine=machine)
+    assert spec.environment is not None
+    assert (spec.environment.value, spec.environment.source.key) == ("lean:1", "rules[0]")
+    assert "scikit-learn==1.7.1" in spec.requirement_lines()
+    other = stages.resolve(EXAMPLES / "scale", choices, machine=machine)
+    assert other.environment is None
+
+
+def test_an_environment_chosen_for_one_build_wins_over_the_rule_and_that_one_is_kept(machine: Machine) -> None:
+    choices = Choices(workspace=Workspace.read(WORKSPACE), environment="sklearn@stable")
+    spec = stages.resolve(EXAMPLES / "iris", choices, machine=machine)
+    assert spec.environment is not None
+    assert spec.environment.value == "sklearn:1.9"
+    (lost,) = [one for one in spec.overridden if one.field == "environment"]
+    assert (lost.value, lost.by) == ("lean", spec.environment.source)
+
+
+@pytest.mark.process
+def test_the_workspaces_defaults_hold_where_nothing_else_is_said(machine: Machine, tmp_path: Path) -> None:
+    said = workspace(tmp_path, "defaults: {engine: oci, platform: linux/arm64}")
+    assert stages.choose_engine(Choices(workspace=said), machine)[0] == "oci"
+    assert str(stages.platform_of(Choices(workspace=said))) == "linux/arm64"
+    assert str(stages.platform_of(Choices(workspace=said, platform="linux/amd64"))) == "linux/amd64"
+
+
+@pytest.mark.parametrize(
+    ("environment", "kind", "what"),
+    [
+        ("{amend: {system_packages: {add: [libgomp1]}}}", BuildFailedError, "the system package `libgomp1`"),
+        ("{build: {path: CONTEXT}}", BaseImageError, "the base is to be built from"),
+        ("{amend: {pip: {add: ['six @ git+https://h/six@1']}}}", LockImpossibleError, "is fetched from one place"),
+        ("{amend: {conda: {add: [openblas]}}}", LockImpossibleError, "`openblas` is a conda package"),
+    ],
+    ids=["system package", "build context", "repository", "conda package"],
+)
+@pytest.mark.network
+def test_what_this_version_cannot_build_is_refused_and_never_dropped(
+    environment: str, kind: type[EnvBuilderError], what: str, machine: Machine, tmp_path: Path
+) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch")
+    base = None if "CONTEXT" in environment else BASE
+    choices = Choices(engine="oci", base=base, environment=environment.replace("CONTEXT", str(tmp_path)), tag="never:1")
+    with pytest.raises(kind, match=what) as caught:
+        stages.build(EXAMPLES / "scale", choices, machine=machine)
+    assert all(problem.where and problem.fix for problem in caught.value.problems)
+
+
+@pytest.mark.network
+def test_an_amended_model_is_built_with_the_packages_and_variables_of_the_workspace(machine: Machine) -> None:
+    choices = Choices(engine="oci", workspace=Workspace.read(WORKSPACE), tag="amended-iris:1")
+    report = stages.build(EXAMPLES / "iris", choices, machine=machine)
+    assert report.base == "debian:bookworm"
+    config = machine.store.image(report.image.digest).config
+    assert ("OMP_NUM_THREADS", "1") in config.env
+    spec = stages.resolve(EXAMPLES / "iris", choices, machine=machine)
+    assert dict(config.labels)["io.envbuilder.spec.digest"] == spec.digest
+    plain = stages.resolve(EXAMPLES / "iris", Choices(), machine=machine)
+    assert spec.digest != plain.digest
+
+
+def test_a_variable_changes_the_image_and_not_what_is_locked(machine: Machine) -> None:
+    one, other = (
+        stages.resolve(EXAMPLES / "scale", Choices(environment=environment), machine=machine)
+        for environment in (None, "{amend: {environment_variables: {add: {A: b}}}}")
+    )
+    assert one.packages_digest == other.packages_digest
+    assert one.digest != other.digest
+
+
+def test_a_model_is_compared_with_itself_under_an_environment(machine: Machine) -> None:
+    said = Workspace.read(WORKSPACE)
+    plain, amended = stages.resolve_pair(EXAMPLES / "iris", "lean", workspace=said, machine=machine)
+    assert (plain.environment, amended.environment is None) == (None, False)
+    first, second = stages.resolve_pair(EXAMPLES / "iris", str(EXAMPLES / "scale"), workspace=None, machine=machine)
+    assert (first.environment, second.environment) == (None, None)
+    assert first.digest != second.digest

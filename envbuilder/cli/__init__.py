@@ -11,6 +11,8 @@ from envbuilder.version import __version__
 
 _VERBS: Final = {
     "resolve": "What a model asks for, and where each line comes from.",
+    "diff": "What two models, or a model with and without an environment, ask for differently.",
+    "environment": "List, show or register the environments of the workspace.",
     "lock": "Find the exact packages and write them down.",
     "render": "Write the Dockerfile and its build context.",
     "build": "Build an image that serves the model, try it, name it.",

@@ -12,6 +12,7 @@ from envbuilder.cli.common import (
     Invocation,
     base_option,
     engine_option,
+    environment_option,
     model_argument,
     platform_option,
     python_option,
@@ -36,9 +37,10 @@ from envbuilder.cli.console import print_build
 @base_option
 @platform_option
 @engine_option
-def command(invocation: Invocation, model: Path, **choices: Any) -> None:  # noqa: ANN401
+@environment_option
+def command(invocation: Invocation, model: str, **choices: Any) -> None:  # noqa: ANN401
     """Build an image that serves MODEL, try it, and name it; prints REFERENCE@DIGEST."""
-    report = stages.build(model, stages.Choices(**choices), machine=invocation.machine)
+    report = stages.build(model, stages.Choices(**choices, workspace=invocation.workspace), machine=invocation.machine)
     if not invocation.quiet:
         print_build(invocation.reporter.console, report)
     invocation.data(report.to_dict(), f"{report.references[0]}@{report.image.digest}")

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import wraps
 from pathlib import Path
@@ -22,6 +22,8 @@ from envbuilder.machine import Machine
 from envbuilder.settings import Settings
 from envbuilder.stages import ENGINE_NAMES
 from envbuilder.version import __version__
+from envbuilder.workspace import Workspace
+from envbuilder.workspace_yaml import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +41,12 @@ class Invocation:
     reporter: ConsoleReporter
     as_json: bool
     quiet: bool
+    workspace: Workspace | None = None
+
+    def within(self, workspace: Workspace, *, offline: bool) -> Invocation:
+        """Return the same call in a workspace: its defaults hold where no variable says something else."""
+        settings = Settings.from_environ({**workspace.variables, **os.environ}, offline=offline)
+        return replace(self, machine=replace(self.machine, settings=settings), workspace=workspace)
 
     def data(self, value: Any, text: str) -> None:  # noqa: ANN401 - whatever JSON can hold
         """Print the result on standard output: as JSON when asked for, else as text."""
@@ -55,22 +63,49 @@ def verb(name: str) -> Callable[[Callable[..., int | None]], click.Command]:
 
     def decorate(function: Callable[..., int | None]) -> click.Command:
         @wraps(function)
-        def called(*, as_json: bool, quiet: bool, verbose: bool, offline: bool, **arguments: Any) -> NoReturn:  # noqa: ANN401
+        def called(
+            *,
+            as_json: bool,
+            quiet: bool,
+            verbose: bool,
+            offline: bool,
+            workspace: Path | None,
+            **arguments: Any,  # noqa: ANN401
+        ) -> NoReturn:
             signal.signal(signal.SIGTERM, _interrupt)
             reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
             settings = Settings.from_environ(os.environ, offline=offline)
-            invocation = Invocation(
+            plain = Invocation(
                 machine=Machine(settings=settings, reporter=reporter), reporter=reporter, as_json=as_json, quiet=quiet
             )
-            sys.exit(_guarded(lambda: function(invocation, **arguments), invocation))
+
+            def call() -> int | None:
+                found = _workspace(workspace)
+                return function(plain if found is None else plain.within(found, offline=offline), **arguments)
+
+            sys.exit(_guarded(call, plain))
 
         return click.command(name)(_common(called))
 
     return decorate
 
 
+def _workspace(given: Path | None) -> Workspace | None:
+    """Read the workspace that is named, else the one that this folder is."""
+    if given is not None:
+        return Workspace.read(given)
+    return Workspace.read(Path()) if Path(FILE).is_file() else None
+
+
 def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
+        click.option(
+            "--workspace",
+            type=click.Path(path_type=Path),
+            envvar="ENVBUILDER_WORKSPACE",
+            metavar="DIR",
+            help=f"The workspace folder; default: this one, if it holds {FILE}.",
+        ),
         click.option("--offline", is_flag=True, help="Use only what is in the caches."),
         click.option("-v", "--verbose", is_flag=True, help="Show what the programs print."),
         click.option("-q", "--quiet", is_flag=True, help="Show only errors."),
@@ -83,9 +118,7 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
 engine_option = click.option(
     "--engine",
     type=click.Choice(["auto", *ENGINE_NAMES]),
-    default="auto",
-    show_default=True,
-    help="What makes images; `auto` is Docker when it answers, else the embedded engine.",
+    help="What makes images; `auto` (the default) is Docker when it answers, else the embedded engine.",
 )
 base_option = click.option(
     "--base",
@@ -97,7 +130,12 @@ python_option = click.option("--python", metavar="VERSION", help="Use this Pytho
 platform_option = click.option(
     "--platform", metavar="OS/ARCH", help="`linux/amd64` or `linux/arm64`; default: this machine's."
 )
-model_argument = click.argument("model", type=click.Path(path_type=Path))
+environment_option = click.option(
+    "--environment",
+    metavar="REF",
+    help="Put this environment over the model's own: `NAME:VERSION`, `NAME@latest`, a file, or YAML in braces.",
+)
+model_argument = click.argument("model", metavar="MODEL")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

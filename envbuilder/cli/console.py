@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from envbuilder.stages import BuildReport
 
 _MEGABYTE = 1_000_000
+_WHOLE_LINES = 10_000
 
 
 class ConsoleReporter(Reporter):
@@ -24,6 +25,9 @@ class ConsoleReporter(Reporter):
 
     def __init__(self, *, quiet: bool, verbose: bool) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+        if not self.console.is_terminal:
+            # Nobody reads a log in a window: lines that are whole can be searched.
+            self.console.width = _WHOLE_LINES
         self._quiet = quiet
         self._verbose = verbose
         self._progress: Progress | None = None
@@ -115,10 +119,3 @@ def print_findings(console: Console, findings: tuple[Finding, ...]) -> None:
         if finding.fix:
             table.add_row("", "", f"fix: {finding.fix}")
     console.print(table)
-
-
-def print_overridden(console: Console, overridden: tuple[Any, ...]) -> None:
-    """Print the values that were written somewhere and lost."""
-    for item in overridden:
-        by = f" (used: {item.by})" if item.by is not None else ""
-        console.print(f"not used: {item.field} `{item.value}` at {item.source}: {item.reason}{by}", markup=False)

@@ -12,6 +12,7 @@ from envbuilder.cli.common import (
     Invocation,
     base_option,
     engine_option,
+    environment_option,
     model_argument,
     platform_option,
     python_option,
@@ -21,18 +22,28 @@ from envbuilder.cli.common import (
 
 @verb("lock")
 @model_argument
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Default: standard output.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="What it holds already is kept as long as it fits. Default: the workspace's `locks`, else standard output.",
+)
+@click.option("--update", multiple=True, metavar="PKG", help="Do not keep this package as it is locked; repeatable.")
+@click.option("--exclude-newer", metavar="DATE", help="Take nothing that was uploaded later, e.g. 2026-01-31.")
 @python_option
 @base_option
 @platform_option
 @engine_option
-def command(invocation: Invocation, model: Path, output: Path | None, **choices: Any) -> None:  # noqa: ANN401
+@environment_option
+def command(invocation: Invocation, model: str, **arguments: Any) -> None:  # noqa: ANN401
     """Lock the environment of MODEL: every package with URL and sha256, as conda-lock.yml."""
-    lock = stages.make_lock(model, stages.Choices(**choices), machine=invocation.machine)
+    choices = stages.Choices(**arguments, workspace=invocation.workspace)
+    lock = stages.make_lock(model, choices, machine=invocation.machine)
+    output = stages.lock_output(lock.packages_digest, choices)
     text = lock.to_text()
     summary = {
         "digest": lock.digest,
-        "spec_digest": lock.spec_digest,
+        "packages_digest": lock.packages_digest,
         "base": {"reference": lock.base_reference, "digest": lock.base_digest},
         "python_version": lock.python_version,
         "subdir": lock.subdir,

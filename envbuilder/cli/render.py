@@ -12,6 +12,7 @@ from envbuilder.cli.common import (
     Invocation,
     base_option,
     engine_option,
+    environment_option,
     model_argument,
     platform_option,
     python_option,
@@ -27,8 +28,9 @@ from envbuilder.cli.common import (
 @base_option
 @platform_option
 @engine_option
-def command(invocation: Invocation, model: Path, output: Path, **choices: Any) -> None:  # noqa: ANN401
+@environment_option
+def command(invocation: Invocation, model: str, output: Path, **choices: Any) -> None:  # noqa: ANN401
     """Write the build context of MODEL, with its Dockerfile, to a new directory."""
-    stages.render(model, stages.Choices(**choices), output, machine=invocation.machine)
+    stages.render(model, stages.Choices(**choices, workspace=invocation.workspace), output, machine=invocation.machine)
     files = sorted(str(path.relative_to(output)) for path in output.rglob("*") if not path.is_dir())
     invocation.data({"directory": str(output), "files": files}, str(output))

@@ -118,7 +118,7 @@ def _makers(plan: ImagePlan, base: Image, machine: Machine) -> list[_Maker]:
         )
     )
     example = digest.of_bytes(plan.model.example_request or b"")
-    key = ["model", plan.model.digest, example]
+    key = ["model", plan.files.digest, example]
     makers.append(_Maker(key=key, comment="model", write=plan.model_entries, machine=machine))
     return makers
 

@@ -90,8 +90,7 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 
 def plan_of(model: Path, machine: Machine) -> ImagePlan:
     choices = stages.Choices(engine="docker", base=BASE)
-    made, _ = stages.make_plan(model, docker, choices, machine=machine, timings=Timings(machine.reporter))
-    return made
+    return stages.make_plan(model, docker, choices, machine=machine, timings=Timings(machine.reporter))
 
 
 def built(context: BuildContext, variant: Variant, machine: Machine) -> BuiltImage:
