@@ -1,10 +1,11 @@
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench fuzz clean
 
 demo: ## build, run and call examples/iris
 	@.ci/setup run && .venv/bin/python examples/demo.py
 
-test: lint ## lint, types, tests
-	.venv/bin/python -m pytest
+test: lint ## lint, types, tests, and whole branch coverage of the pure modules
+	.venv/bin/python -m pytest --cov --cov-report=
+	.venv/bin/python .ci/pure_coverage.py
 
 lint:
 	@.ci/setup dev
@@ -12,6 +13,11 @@ lint:
 
 bench: ## measure against MLflow's own builder, see bench/README.md
 	@.ci/setup dev && .venv/bin/python bench/image.py
+
+INPUTS ?= 5000
+
+fuzz: ## read INPUTS mutated inputs with each reader, see tests/fuzz/fuzz.py
+	@.ci/setup fuzz && .venv/bin/python -m tests.fuzz.fuzz --inputs $(INPUTS)
 
 clean:
 	rm -rf .venv

@@ -23,7 +23,7 @@ def command() -> None:
 
 @verb("list")
 def list_environments(invocation: Invocation) -> None:
-    """Print every registered environment, a line each: NAME:VERSION."""
+    """List the registered environments."""
     catalog = _catalog(invocation)
     registered = [(one, catalog.load(one)) for one in catalog.registered()]
     rows: list[dict[str, object]] = [
@@ -47,7 +47,7 @@ def list_environments(invocation: Invocation) -> None:
 @verb("show")
 @click.argument("reference", metavar="REF")
 def show(invocation: Invocation, reference: str) -> None:
-    """Print the environment that REF names, as YAML."""
+    """Show the environment that REF names, as YAML."""
     found = _catalog(invocation).find(EnvironmentReference.parse(reference, source=Source(file="REF")))
     invocation.data(
         {"reference": found.reference, "kind": found.kind, "digest": found.digest, **found.to_plain()},
@@ -60,7 +60,10 @@ def show(invocation: Invocation, reference: str) -> None:
 @click.option("--name", metavar="NAME", help="Default: the name in FILE.")
 @click.option("--version", metavar="VERSION", help="Default: the version in FILE, else the next whole number.")
 def register(invocation: Invocation, file: Path, name: str | None, version: str | None) -> None:
-    """Write the environment of FILE into the workspace; prints NAME:VERSION. The same again changes nothing."""
+    """Register the environment of FILE.
+
+    Prints NAME:VERSION. The same content again changes nothing; other content under the same version is refused.
+    """
     made = _catalog(invocation).register(file, name=name, version=version)
     reference = made.environment.reference
     invocation.data(
