@@ -143,20 +143,19 @@ class EnvironmentCatalog:
             number = wanted or (same[-1].version if same else _next_version(existing))
             named = replace(given, version=Stated(value=number, source=source))
             there = existing.get(number)
-            if there is None:
-                file = self.folder / chosen / f"{number}.yaml"
-                if _write(named, file):
-                    return Registration(environment=named, file=file, existed=False)
-                # Somebody else registered this version meanwhile; anything else that lies there is refused.
-                environment_file.read(file)
-                continue
-            if there not in same:
+            if there in same:
+                return Registration(environment=named, file=there.file, existed=True)
+            if there is not None:
                 raise InvalidFileError(
                     f"`{named.reference}` is registered with other content",
                     where=Source(file=str(there.file)),
                     fix="give another version, or none for the next one",
                 )
-            return Registration(environment=named, file=there.file, existed=True)
+            file = self.folder / chosen / f"{number}.yaml"
+            if _write(named, file):
+                return Registration(environment=named, file=file, existed=False)
+            # Somebody else registered this version meanwhile; anything else that lies there is refused.
+            environment_file.read(file)
 
     def _moved(self, environment: Environment, file: Path, name: str) -> Environment:
         """Return the environment as its new place must say it: a build context is named from there."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from envbuilder.errors import InvalidFileError, Source
+from envbuilder.problems import shown
 
 if TYPE_CHECKING:
     from envbuilder.problems import Problems
@@ -46,7 +47,7 @@ def get_text(mapping: Mapping[str, Node], key: str, source: Source, problems: Pr
     if isinstance(value, str):
         return Stated(value=value, source=source.child(key))
     problems.add(
-        f"expected text, got {describe(value)}", where=source.child(key), fix=f"write `{key}: VALUE` on one line"
+        f"expected text, got {describe(value)}", where=source.child(key), fix=f"write `{shown(key)}: VALUE` on one line"
     )
     return None
 
@@ -68,7 +69,9 @@ def get_mapping(mapping: Mapping[str, Node], key: str, source: Source, problems:
     if value is None or isinstance(value, Mapping):
         return value
     problems.add(
-        f"expected a mapping, got {describe(value)}", where=source.child(key), fix=f"write `{key}:` and indented keys"
+        f"expected a mapping, got {describe(value)}",
+        where=source.child(key),
+        fix=f"write `{shown(key)}:` and indented keys",
     )
     return None
 
@@ -81,7 +84,9 @@ def get_sequence(mapping: Mapping[str, Node], key: str, source: Source, problems
     if isinstance(value, tuple):
         return value
     problems.add(
-        f"expected a list, got {describe(value)}", where=source.child(key), fix=f"write `{key}:` and lines with `- `"
+        f"expected a list, got {describe(value)}",
+        where=source.child(key),
+        fix=f"write `{shown(key)}:` and lines with `- `",
     )
     return ()
 

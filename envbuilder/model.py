@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from envbuilder import example_request
@@ -21,6 +21,7 @@ from envbuilder.yaml_text import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from envbuilder.fields import Stated
     from envbuilder.pip_line import Line
@@ -51,7 +52,7 @@ class Model:
     """What is wrong with the environment files: nothing, where something else takes their place."""
     wheels: tuple[ModelFile, ...]
     """The wheels that the pip lists name by path."""
-    example_request: bytes | None
+    example_request: bytes | None = field(repr=False)
     """A body for `POST /invocations`."""
     example_reason: str
     """Where the request comes from, or why there is none."""
@@ -197,7 +198,7 @@ def _find(given: Path) -> Path:
         raise ModelError("this file is no `MLmodel`", where=source, fix="give a model directory or its MLmodel file")
     if not stat.S_ISDIR(mode):
         raise ModelError("neither a directory nor a file", where=source, fix="give a model directory")
-    if (given / "MLmodel").is_file():
+    if _is_file(given / "MLmodel"):
         return given
     try:
         empty = not any(given.iterdir())
@@ -208,9 +209,17 @@ def _find(given: Path) -> Path:
     raise ModelError("no `MLmodel` in this directory", where=source, fix=_below_hint(given))
 
 
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - pathlib raises where a name is too long, or a folder closed
+
+
+def _is_directory(path: Path) -> bool:
+    return os.path.isdir(path) and not path.is_symlink()  # noqa: PTH112 - as in `_is_file`
+
+
 def _missing_hint(given: Path) -> str:
     text = str(given)
-    if text != text.strip() and Path(text.strip()).exists():
+    if text != text.strip() and os.path.exists(text.strip()):  # noqa: PTH110 - as in `_is_file`
         return f"remove the spaces around `{shown(text.strip())}`"
     return "give a model directory or the path of its MLmodel file"
 
@@ -236,10 +245,10 @@ def _search(root: Path) -> Iterator[Path]:
         except OSError:
             continue
         for entry in entries:
-            if entry.name == "MLmodel" and entry.is_file():
+            if entry.name == "MLmodel" and _is_file(entry):
                 yield entry
             # `metadata` holds copies for a catalog.
-            elif depth < _SEARCH_DEPTH and entry.name != "metadata" and entry.is_dir() and not entry.is_symlink():
+            elif depth < _SEARCH_DEPTH and entry.name != "metadata" and _is_directory(entry):
                 waiting.append((entry, depth + 1))
 
 

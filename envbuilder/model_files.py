@@ -64,7 +64,10 @@ def walk(root: Path) -> dict[str, Path]:
                 _refuse(root, f"more than {MAX_FILES} files, links followed")
             path = f"{prefix}/{entry.name}" if prefix else entry.name
             real = _real(entry, root / path, real_root)
-            mode = real.stat().st_mode
+            try:
+                mode = real.stat().st_mode
+            except OSError as error:
+                raise _unreadable(root / path, error) from error
             if stat.S_ISDIR(mode):
                 if real in above:
                     _refuse(root / path, "a link that leads back into itself")
@@ -81,9 +84,7 @@ def _entries(directory: Path, shown_as: Path) -> list[os.DirEntry[str]]:
         with os.scandir(directory) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise ModelError(
-            f"cannot be read: {error.strerror}", where=Source(file=str(shown_as)), fix="check its permissions"
-        ) from error
+        raise _unreadable(shown_as, error) from error
 
 
 def _real(entry: os.DirEntry[str], shown_as: Path, real_root: Path) -> Path:
@@ -94,9 +95,14 @@ def _real(entry: os.DirEntry[str], shown_as: Path, real_root: Path) -> Path:
     real = Path(os.path.realpath(entry.path))
     if not real.is_relative_to(real_root):
         _refuse(shown_as, "a link that leaves the model directory")
-    if not real.exists():
+    if not os.path.exists(real):  # noqa: PTH110 - pathlib raises where the name is too long
         _refuse(shown_as, "a link to nothing")
     return real
+
+
+def _unreadable(path: Path, error: OSError) -> ModelError:
+    where = Source(file=shown(str(path), limit=500))
+    return ModelError(f"cannot be read: {error.strerror}", where=where, fix="check its permissions")
 
 
 def _refuse(path: Path, what: str) -> NoReturn:
@@ -112,6 +118,4 @@ def read_file(paths: Mapping[str, Path], path: str, *, root: Path) -> ModelFile:
             found = digest.of_stream(stream)
             return ModelFile(path=path, size=stream.tell(), digest=found)
     except OSError as error:
-        raise ModelError(
-            f"cannot be read: {error.strerror}", where=Source(file=str(root / path)), fix="check its permissions"
-        ) from error
+        raise _unreadable(root / path, error) from error

@@ -150,9 +150,19 @@ def _decide(option: PipOption, around: Surroundings, found: PipList) -> None:
             _unused(option, "not used: the workspace does not list this place in `allowed_indexes` of envbuilder.yaml")
         )
     else:
-        index = PackageIndex(kind=_INDEXES[option.name], url=option.value, secret=option.secret, source=option.source)
-        if index.meaning not in {one.meaning for one in found.indexes}:
-            found.indexes.append(index)
+        _add_index(option, _INDEXES[option.name], found)
+
+
+def _add_index(option: PipOption, kind: IndexKind, found: PipList) -> None:
+    index = PackageIndex(kind=kind, url=option.value, secret=option.secret, source=option.source)
+    if index.meaning in {one.meaning for one in found.indexes}:
+        return
+    for earlier in [one for one in found.indexes if one.kind == kind == "index_url"]:
+        # As in pip, the last one counts.
+        reason = f"not used: `{option.name} {shown(option.value)}` comes after it"
+        found.unused.append(Unused(name=option.name, value=earlier.url, source=earlier.source, reason=reason))
+        found.indexes.remove(earlier)
+    found.indexes.append(index)
 
 
 def _is_allowed(option: PipOption, allowed: tuple[str, ...]) -> bool:

@@ -60,7 +60,7 @@ class Workspace:
         }
         if ca_file is not None:
             path = self.directory / ca_file.value
-            if not path.is_file():
+            if not environment_file.is_file(path):
                 raise InvalidFileError(
                     f"`{shown(ca_file.value)}` does not exist",
                     where=ca_file.source,

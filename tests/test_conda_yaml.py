@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from envbuilder.conda_yaml import CondaYaml, MatchSpec
 from envbuilder.errors import InvalidFileError, Source
-from tests.strategies import HOSTILE, NAMES
+from envbuilder.yaml_text import dump
+from tests.strategies import HOSTILE, NAMES, REQUIREMENTS
 
 SOURCE = Source(file="conda.yaml", key="dependencies[0]")
 
@@ -114,6 +115,7 @@ def test_every_line_is_kept_with_its_place() -> None:
 name: mlflow-env
 prefix: /opt/conda
 variables: {A: b}
+platform: linux-64
 channels: [conda-forge, "https://u:s3cret@h/c"]
 dependencies:
 - python=3.10
@@ -140,8 +142,9 @@ dependencies:
         ("m/conda.yaml: dependencies[2].pip[1]", "-i https://***@h"),
         ("m/conda.yaml: dependencies[5].pip[0]", "scipy"),
     ]
-    assert conda.other == {"variables": {"A": "b"}}
-    assert "s3cret" not in repr(conda)
+    assert [(one.name, one.value, one.source.key) for one in conda.variables] == [("A", "b", "variables.A")]
+    assert conda.other == {"platform": "linux-64"}
+    assert "s3cret" not in repr(conda) + conda.to_text()
 
 
 @pytest.mark.parametrize("text", ["{}", "name:\nchannels:\ndependencies:", "dependencies: []"])
@@ -178,6 +181,43 @@ dependencies:
         ("expected text, got a mapping", "conda.yaml: dependencies[5].pip[0]"),
     ]
     assert caught.value.problems[4].fix == "did you mean `pip`?"
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "name": st.text(min_size=1, max_size=5),
+            "channels": st.lists(NAMES, max_size=3),
+            "dependencies": st.lists(NAMES | st.fixed_dictionaries({"pip": st.lists(REQUIREMENTS, max_size=3)})),
+            "variables": st.dictionaries(st.just("A"), st.sampled_from(["1", "a b", "true", "3.10", "''"])),
+        },
+    )
+)
+def test_what_is_written_can_be_read_back(document: dict[str, object]) -> None:
+    one = CondaYaml.parse(dump(document), file="conda.yaml")
+    again = CondaYaml.parse(one.to_text(), file="conda.yaml")
+    assert again.to_plain() == one.to_plain()
+    assert [spec.meaning for spec in again.match_specs] == [spec.meaning for spec in one.match_specs]
+    assert [line.value for line in again.pip_lines] == [line.value for line in one.pip_lines]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("numpy=1.8", "numpy 1.8.*", True),
+        ("numpy[version='1.8']", "numpy==1.8", True),
+        ("numpy>=1,<2", "numpy <2, >=1", True),
+        ("numpy==1|==2", "numpy ==2 | ==1", True),
+        ("NumPy", "numpy *", True),
+        ("numpy=1.8", "numpy==1.8", False),
+        ("numpy=1.8=py36_0", "numpy=1.8", False),
+        ("a::numpy", "b::numpy", False),
+    ],
+)
+def test_what_means_the_same_is_equal(one: str, other: str, same: bool) -> None:  # noqa: FBT001 - a table's column
+    meanings = {MatchSpec.parse(text, source=SOURCE).meaning for text in (one, other)}
+    assert (len(meanings) == 1) is same
 
 
 @pytest.mark.parametrize("text", ["dependencies: x", "- a", "x"])

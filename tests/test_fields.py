@@ -51,6 +51,14 @@ def test_the_getters_collect_what_is_wrong() -> None:
     ]
 
 
+def test_a_hostile_key_does_not_reach_the_message() -> None:
+    problems = Problems()
+    for get in (fields.get_text, fields.get_mapping, fields.get_sequence):
+        get({"a\x1b[31m\nb": True}, "a\x1b[31m\nb", SOURCE, problems)
+    assert len(problems.found) == 3
+    assert all(str(problem.fix).isprintable() for problem in problems.found)
+
+
 def test_a_document_that_is_no_mapping_is_refused() -> None:
     with pytest.raises(InvalidFileError, match=r"expected an MLmodel file \(a mapping\), got nothing"):
         fields.get_document(None, SOURCE, "an MLmodel file")

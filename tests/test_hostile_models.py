@@ -25,12 +25,16 @@ SECONDS = 15
 """Far more than it takes, and far less than a bomb would."""
 
 
+def write(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
 def with_conda(text: str) -> Callable[[Path], None]:
-    return lambda model: (model / "conda.yaml").write_text(text) and None
+    return lambda model: write(model / "conda.yaml", text)
 
 
 def with_mlmodel(text: str) -> Callable[[Path], None]:
-    return lambda model: (model / "MLmodel").write_text(text) and None
+    return lambda model: write(model / "MLmodel", text)
 
 
 def with_requirement(line: str) -> Callable[[Path], None]:
@@ -133,7 +137,10 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "quotes in a URL": (with_requirement("six @ https://h.example/a';id;'.whl"), "is not a URL"),
     "another protocol": (with_requirement("six @ ext::sh -c id"), "is not a requirement"),
     "git by another program": (with_requirement("six @ git+ext://sh -c id"), "is not a requirement"),
-    "git from a file": (with_requirement("six @ git+file:///root/secrets"), "is not a URL that packages can be fetched from"),
+    "git from a file": (
+        with_requirement("six @ git+file:///root/secrets"),
+        "is not a URL that packages can be fetched from",
+    ),
     "an option that runs": (with_requirement("six --global-option=--evil"), "is not accepted after a requirement"),
     "a newline in a match spec": (with_match_spec("openblas\nRUN id"), "is not a match spec"),
     "a shell in a match spec": (with_match_spec("openblas=1;id"), "is not a version"),
@@ -167,7 +174,7 @@ def test_a_hostile_model_is_refused_in_bounded_time_and_memory(case: str, tmp_pa
         timeout=120,
         check=False,
         cwd=tmp_path,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),  # noqa: PLW1509 - one thread
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
     )
     assert time.monotonic() - begin < SECONDS
     assert finished.returncode in (2, 9), finished.stderr

@@ -7,12 +7,18 @@ import pytest
 
 from envbuilder import digest, image_plan
 from envbuilder.base_image import BaseImage, Interpreter
+from envbuilder.environment_spec import EnvironmentSpec
+from envbuilder.errors import Source
+from envbuilder.fields import Stated
 from envbuilder.image_plan import ImagePlan
 from envbuilder.layer import Entry
 from envbuilder.lockfile import Lock
 from envbuilder.model import Model
+from envbuilder.model_files import ModelFiles
 from envbuilder.oci_image import Platform
+from envbuilder.python_request import PythonRequest
 from envbuilder.server_kit import ServerKit
+from envbuilder.variable import Variable
 from tests.package_index import wheel
 
 BASE = BaseImage(
@@ -27,12 +33,13 @@ BASE = BaseImage(
 LOCK = Lock(
     packages=(wheel("top").locked(),),
     subdir="linux-64",
-    spec_digest=digest.of_bytes(b"spec"),
+    packages_digest=digest.of_bytes(b"spec"),
     base_reference=BASE.reference,
     base_digest=BASE.digest,
     python_version="3.11.2",
     tool_version="0.1.0",
 )
+SPEC = EnvironmentSpec(python=Stated(value=PythonRequest.parse("3.11"), source=Source(file="conda.yaml")))
 MLMODEL = """\
 flavors:
   python_function:
@@ -54,7 +61,9 @@ def plan(tmp_path: Path) -> ImagePlan:
         lock=LOCK,
         kit=ServerKit(requirements="a==1", files=()),
         server_packages=(),
+        spec=SPEC,
         model=Model.read(directory),
+        files=ModelFiles.read(directory),
         tool_version="0.1.0",
     )
 
@@ -77,10 +86,11 @@ def test_each_ingredient_changes_the_content_tag(part: str, plan: ImagePlan) -> 
         case "name of the base":
             other = replace(plan, base=replace(BASE, reference="mirror.example/python"))
         case "spec":
-            other = replace(plan, lock=replace(LOCK, spec_digest=digest.of_bytes(b"other")))
+            python = Stated(value=PythonRequest.parse("3.11.2"), source=SPEC.python.source)
+            other = replace(plan, spec=replace(SPEC, python=python))
         case "model":
             (plan.model.directory / "data" / "model.pkl").write_bytes(b"other weights")
-            other = replace(plan, model=Model.read(plan.model.directory))
+            other = replace(plan, files=ModelFiles.read(plan.model.directory))
         case _:
             other = replace(plan, model=replace(plan.model, example_request=b"{}"))
     environment, model = plan.content_tag.split("-model-")
@@ -92,7 +102,9 @@ def test_each_ingredient_changes_the_content_tag(part: str, plan: ImagePlan) -> 
     assert changed == expected
 
 
-@pytest.mark.parametrize("part", ["who locked", "pinned name", "place of the model", "place of a package"])
+@pytest.mark.parametrize(
+    "part", ["who locked", "pinned name", "place of the model", "place of a package", "digest of the wishes"]
+)
 def test_nothing_else_changes_the_content_tag(part: str, plan: ImagePlan, tmp_path: Path) -> None:
     match part:
         case "who locked":
@@ -102,7 +114,10 @@ def test_nothing_else_changes_the_content_tag(part: str, plan: ImagePlan, tmp_pa
         case "place of the model":
             moved = plan.model.directory.rename(tmp_path / "moved")
             (moved / "MLmodel").touch()
-            other = replace(plan, model=Model.read(moved))
+            other = replace(plan, model=Model.read(moved), files=ModelFiles.read(moved))
+        case "digest of the wishes":
+            # What was asked for counts by the spec, what came of it by the packages.
+            other = replace(plan, lock=replace(LOCK, packages_digest=digest.of_bytes(b"other")))
         case _:
             package = replace(LOCK.packages[0], url="https://mirror.example/top-1.0-py3-none-any.whl")
             other = replace(plan, lock=replace(LOCK, packages=(package,)))
@@ -117,8 +132,8 @@ def test_labels_say_what_it_was_made_from(plan: ImagePlan) -> None:
         "org.opencontainers.image.title": "MLflow model server",
         "io.envbuilder.version": "0.1.0",
         "io.envbuilder.lock.digest": LOCK.digest,
-        "io.envbuilder.spec.digest": LOCK.spec_digest,
-        "io.envbuilder.model.digest": plan.model.digest,
+        "io.envbuilder.spec.digest": plan.spec.digest,
+        "io.envbuilder.model.digest": plan.files.digest,
         "io.envbuilder.base.digest": BASE.digest,
         "io.envbuilder.environment.digest": plan.environment_digest,
         "io.envbuilder.python.version": "3.11.2",
@@ -147,6 +162,13 @@ def test_the_bases_variables_stay_unless_the_image_sets_them(plan: ImagePlan) ->
     assert (environ["GPG_KEY"], environ["LANG"], environ["HOME"]) == ("x", "C.UTF-8", "/tmp")  # noqa: S108
     bare = replace(plan, base=replace(BASE, environ=()))
     assert dict(bare.config.env)["PATH"] == "/opt/env/bin:/usr/local/bin:/usr/bin:/bin"
+
+
+def test_the_variables_that_are_asked_for_are_set_after_the_images_own(plan: ImagePlan) -> None:
+    variables = tuple(Variable(name=name, value="2", source=Source(file="x")) for name in ("THREADS", "GPG_KEY"))
+    other = replace(plan, spec=replace(SPEC, variables=variables))
+    assert other.added_environ == (*plan.added_environ, ("GPG_KEY", "2"), ("THREADS", "2"))
+    assert dict(other.config.env)["GPG_KEY"] == "2"
 
 
 def test_the_model_layer_holds_the_models_files(plan: ImagePlan) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envbuilder import digest
-from envbuilder.errors import InvalidFileError
+from envbuilder.conda_package import CondaPackage
+from envbuilder.errors import InvalidFileError, LockMismatchError
 from envbuilder.lockfile import SUBDIRS, Lock, LockedPackage
 from tests.strategies import YAML_VALUES
 
@@ -46,7 +48,7 @@ def locks(draw: st.DrawFn) -> Lock:
     return Lock(
         packages=tuple(sorted(found, key=lambda package: package.name)),
         subdir=draw(st.sampled_from(sorted(SUBDIRS.values()))),
-        spec_digest=draw(DIGESTS),
+        packages_digest=draw(DIGESTS),
         base_reference=draw(TEXT),
         base_digest=draw(DIGESTS),
         python_version=draw(st.sampled_from(["3.8", "3.10.12", "3.14.0rc1"])),
@@ -70,7 +72,7 @@ PANDAS = LockedPackage(
 LOCK = Lock(
     packages=(NUMPY, PANDAS),
     subdir="linux-64",
-    spec_digest=digest.of_bytes(b"spec"),
+    packages_digest=digest.of_bytes(b"spec"),
     base_reference="python:3.11-slim",
     base_digest=digest.of_bytes(b"base"),
     python_version="3.11.7",
@@ -199,7 +201,8 @@ def changed(*path: str | int, to: object) -> str:
         (changed("metadata", "custom_metadata", to=...), "metadata", "was not made by envbuilder"),
         (changed("package", to={}), "package", "expected a list"),
         (changed("package", 0, to="numpy"), "package[0]", "expected a mapping"),
-        (changed("package", 1, "manager", to="conda"), "package[1].manager", "only packages of the manager `pip`"),
+        (changed("package", 1, "manager", to="npm"), "package[1].manager", "expected `conda` or `pip`"),
+        (changed("package", 1, "manager", to="conda"), "package[1]", "not a conda package"),
         (changed("package", 1, "name", to=...), "package[1].name", "expected a text"),
         (changed("package", 1, "name", to="../../outside"), "package[1].name", "expected a normalized name"),
         (changed("package", 1, "name", to="Numpy"), "package[1].name", "expected a normalized name"),
@@ -227,11 +230,59 @@ def test_what_is_wrong_is_told_with_its_key(text: str, key: str, what: str) -> N
     assert problem.fix == "make the lock again with `envbuilder lock`"
 
 
+def test_a_lock_that_was_edited_is_refused() -> None:
+    text = LOCK.to_text().replace("version: 2.2.3", "version: 2.2.4")
+    with pytest.raises(LockMismatchError, match="the file was edited or damaged") as raised:
+        Lock.parse(text, file="conda-lock.yml")
+    (problem,) = raised.value.problems
+    assert (str(problem.where), problem.fix) == (
+        "conda-lock.yml: package",
+        "restore the file, or remove it and lock again with `envbuilder lock`",
+    )
+
+
+def test_a_lock_pins_its_packages() -> None:
+    assert LOCK.pins == ("numpy==2.2.0", "pandas==2.2.3")
+
+
+NUMPY_OF_CONDA = CondaPackage(
+    name="numpy",
+    version="1.26.4",
+    build="py311h0d1ab_0",
+    subdir="linux-64",
+    url="https://channel.example/main/linux-64/numpy-1.26.4-py311h0d1ab_0.conda",
+    sha256=digest.of_bytes(b"conda"),
+    md5="0" * 32,
+    depends=("libblas >=3.9", "python"),
+)
+WITH_CONDA = dataclasses.replace(
+    LOCK, conda_packages=(NUMPY_OF_CONDA,), channels=("https://channel.example/main",), packages=(PANDAS,)
+)
+
+
+def test_a_lock_with_conda_packages_reads_back_as_it_was_written() -> None:
+    text = WITH_CONDA.to_text()
+    assert Lock.parse(text, file="conda-lock.yml") == WITH_CONDA
+    assert Lock.parse(text, file="conda-lock.yml").to_text() == text
+    assert WITH_CONDA.digest != dataclasses.replace(WITH_CONDA, conda_packages=()).digest
+
+
+@pytest.mark.parametrize("url", ["https://[x/linux-64/numpy-1.conda", "https://h/linux-64/..", "", "numpy"])
+def test_a_conda_package_that_cannot_be_one_is_told(url: str) -> None:
+    value = yaml.safe_load(WITH_CONDA.to_text())
+    value["package"][0]["url"] = url
+    with pytest.raises(InvalidFileError) as raised:
+        Lock.parse(yaml.safe_dump(value), file="l.yml")
+    (problem,) = raised.value.problems
+    assert problem.what.startswith("not a conda package: ")
+    assert str(problem.where) == "l.yml: package[0]"
+
+
 def test_all_problems_are_told_at_once() -> None:
     value = yaml.safe_load(LOCK.to_text())
     value["package"][0]["url"] = None
     value["package"][1]["hash"] = {}
-    value["metadata"] = {"custom_metadata": {"spec_digest": "x"}}
+    value["metadata"] = {"custom_metadata": {"packages_digest": "x"}}
     with pytest.raises(InvalidFileError) as raised:
         Lock.parse(yaml.safe_dump(value), file="l.yml")
     custom = "metadata.custom_metadata."
@@ -239,11 +290,12 @@ def test_all_problems_are_told_at_once() -> None:
         "metadata.platforms",
         "package[0].url",
         "package[1].hash.sha256",
-        f"{custom}spec_digest",
+        f"{custom}packages_digest",
         f"{custom}base_reference",
         f"{custom}base_digest",
         f"{custom}python_version",
         f"{custom}envbuilder_version",
+        f"{custom}lock_digest",
     ]
     assert str(raised.value).startswith(
         "expected exactly one platform\n  at l.yml: metadata.platforms\n  fix: make the lock again"

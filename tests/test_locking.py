@@ -8,7 +8,7 @@ import pytest
 
 from envbuilder import digest, locking
 from envbuilder.base_image import BaseImage, Interpreter
-from envbuilder.conda_yaml import MatchSpec
+from envbuilder.base_request import BaseRequest
 from envbuilder.environment_spec import EnvironmentSpec
 from envbuilder.errors import BaseImageError, InvalidFileError, LockImpossibleError, LockMismatchError, Source
 from envbuilder.fields import Stated
@@ -19,6 +19,7 @@ from envbuilder.python_request import PythonRequest
 from envbuilder.reporter import Reporter
 from envbuilder.requirement import Requirement
 from envbuilder.settings import Settings
+from envbuilder.variable import Variable
 from tests import package_index as package_indexes
 from tests.package_index import PackageIndex, wheel
 
@@ -104,7 +105,7 @@ def test_a_lock_belongs_to_its_spec_and_base(machine: Machine) -> None:
     assert replace(made, packages=()) == Lock(
         packages=(),
         subdir="linux-64",
-        spec_digest=digest.parse(asked.digest),
+        packages_digest=digest.parse(asked.packages_digest),
         base_reference="python:3.11-slim",
         base_digest=BASE.digest,
         python_version="3.11.2",
@@ -112,18 +113,25 @@ def test_a_lock_belongs_to_its_spec_and_base(machine: Machine) -> None:
     )
 
 
-def test_conda_packages_are_refused_by_name(machine: Machine, package_index: PackageIndex) -> None:
-    specs = tuple(
-        MatchSpec.parse(text, source=FILE.child("dependencies").child(number))
-        for number, text in enumerate(("cudatoolkit=11.8", "conda-forge::r-base"), start=1)
-    )
+def test_places_are_refused_by_name(machine: Machine, package_index: PackageIndex) -> None:
     with pytest.raises(LockImpossibleError) as raised:
-        locking.lock(replace(spec("top"), match_specs=specs), BASE, machine=machine, tool_version="1")
-    assert [(item.what.split("`")[1], str(item.where)) for item in raised.value.problems] == [
-        ("cudatoolkit=11.8", "churn/conda.yaml: dependencies[1]"),
-        ("conda-forge::r-base", "churn/conda.yaml: dependencies[2]"),
-    ]
+        locking.lock(spec("x @ git+https://h/x", "top"), BASE, machine=machine, tool_version="1")
+    (problem,) = raised.value.problems
+    assert problem.what.startswith("`x @ git+https://h/x` is fetched from one place")
+    assert problem.fix == "write `x==VERSION` of a released version"
     assert package_index.asked == []
+
+
+def test_what_decides_on_no_package_leaves_a_lock_fitting(lock: Lock, tmp_path: Path) -> None:
+    (tmp_path / "lock.yml").write_text(lock.to_text())
+    asked = replace(
+        spec("top"),
+        base=BaseRequest(image="b:1", source=FILE),
+        variables=(Variable(name="A", value="1", source=FILE),),
+        build_requirements=(Requirement.parse("pip==23", source=FILE),),
+    )
+    assert asked.digest != asked.packages_digest == spec("top").digest
+    assert locking.read(tmp_path / "lock.yml", asked, BASE) == lock
 
 
 @pytest.mark.process
@@ -189,7 +197,7 @@ def lock() -> Lock:
     return Lock(
         packages=(wheel("top").locked(),),
         subdir="linux-64",
-        spec_digest=digest.parse(spec("top").digest),
+        packages_digest=digest.parse(spec("top").packages_digest),
         base_reference=BASE.reference,
         base_digest=BASE.digest,
         python_version="3.11.2",
@@ -214,7 +222,7 @@ def test_everything_that_differs_is_told(lock: Lock, tmp_path: Path) -> None:
     with pytest.raises(LockMismatchError) as raised:
         locking.read(path, spec("top", "part"), base)
     keys = [item.where.key.rpartition(".")[2] for item in raised.value.problems if item.where is not None]
-    assert keys == ["spec_digest", "base_digest", "subdir", "python_version"]
+    assert keys == ["packages_digest", "base_digest", "subdir", "python_version"]
     assert raised.value.problems[3].what == "the base has another Python: locked 3.11.2, now 3.11.9"
     assert raised.value.problems[3].fix == (
         f"`envbuilder lock MODEL --base python:3.11-slim -o {path}`, or pass the base it was locked for"

@@ -86,6 +86,32 @@ def test_env_has_four_shapes(env: object, conda: str | None, virtualenv: str | N
     assert (flavor.virtual_env.value if flavor.virtual_env else None) == virtualenv
 
 
+@pytest.mark.parametrize(
+    ("metadata", "image", "key"),
+    [
+        ({"azureml.base_image": "a:1"}, "a:1", "metadata.azureml.base_image"),
+        ({"azureml": {"base_image": "b:1"}}, "b:1", "metadata.azureml.base_image"),
+        ({"azureml": {"other": "x"}, "azureml.base_image": "c:1"}, "c:1", "metadata.azureml.base_image"),
+        ({"azureml": "x"}, None, None),
+        ({}, None, None),
+    ],
+    ids=["flat", "nested", "beside", "text", "nothing"],
+)
+def test_the_base_image_has_two_spellings(metadata: object, image: str | None, key: str | None) -> None:
+    base = parse(metadata=metadata).base
+    assert (base.image if base else None, base.source.key if base else None) == (image, key)
+    assert "s3cret" not in repr(parse(metadata={"note": "https://u:s3cret@h"}))
+
+
+def test_versions_are_found_beside_flavors_and_at_the_top() -> None:
+    document = {"flavors": {"python_function": FLAVOR, "sklearn": {"sklearn_version": "1.2"}, "crate": None}}
+    found = MLmodel.parse(yaml.safe_dump({**document, "mlflow_version": "2.9"}), file="MLmodel").flavor_versions
+    assert [(one.package, one.version, one.source.key) for one in found] == [
+        ("mlflow", "2.9", "mlflow_version"),
+        ("scikit-learn", "1.2", "flavors.sklearn.sklearn_version"),
+    ]
+
+
 def test_a_signature_is_read_from_its_json() -> None:
     found = parse(signature={"inputs": json.dumps([{"type": "long"}])}).signature
     column = ColumnSpec(name=None, type=ScalarType(name="long"), required=True)

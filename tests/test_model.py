@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
 
-from envbuilder import model as model_module
+from envbuilder import digest
 from envbuilder.errors import EnvBuilderError, InvalidFileError, ModelError
 from envbuilder.model import Model
+from envbuilder.resolution import resolve
 
 MLMODEL = """
 flavors:
@@ -41,26 +41,12 @@ def test_a_directory_and_its_mlmodel_file_are_the_same_model(tmp_path: Path) -> 
     write(tmp_path, python_env_yaml="python: 3.11.7", requirements_txt="numpy==1", code__a_py="x = 1")
     model = Model.read(tmp_path)
     assert model == Model.read(tmp_path / "MLmodel")
-    assert [file.path for file in model.files] == [
-        "MLmodel",
-        "code/a.py",
-        "conda.yaml",
-        "python_env.yaml",
-        "requirements.txt",
-    ]
-    assert model.files[1].size == 5
-    assert model.files[1].digest == "sha256:8ff436def1451285599a1b1ad70800493b8dcafde2912e1a38345633054e4c26"
+    assert (model.name, Model.read(tmp_path, name="iris").name) == (tmp_path.name, "iris")
+    assert (model.problems, model.wheels) == ((), ())
     assert model.conda is not None
     assert model.python_env is not None
     assert model.requirements is not None
     assert model.conda.source.file == str(tmp_path / "conda.yaml")
-
-
-def test_the_digest_is_of_the_content_and_not_of_the_place(tmp_path: Path) -> None:
-    one, other = Model.read(write(tmp_path / "a")), Model.read(write(tmp_path / "b"))
-    assert one.digest == other.digest
-    changed = Model.read(write(tmp_path / "b", model_pkl=b"\0"))
-    assert changed.digest != one.digest
 
 
 def test_a_missing_path_says_what_to_give(tmp_path: Path) -> None:
@@ -70,11 +56,6 @@ def test_a_missing_path_says_what_to_give(tmp_path: Path) -> None:
         "  fix: give a model directory or the path of its MLmodel file"
     )
     assert "no such model: not a path" in str(refused(Path("a\0b")))
-
-
-@pytest.mark.parametrize("uri", ["runs:/abc/model", "models:/iris/1", "mlflow-artifacts:/x"])
-def test_a_uri_is_told_apart_from_a_missing_path(uri: str) -> None:
-    assert "download the model with `mlflow artifacts download`" in str(refused(Path(uri)))
 
 
 def test_spaces_around_a_path_are_pointed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,55 +91,6 @@ def test_a_file_that_is_no_mlmodel_is_refused(tmp_path: Path) -> None:
         Model.read(write(tmp_path, MLmodel="import os\nx: [\n"))
 
 
-def test_links_are_followed_inside_the_model_only(tmp_path: Path) -> None:
-    write(tmp_path / "m", data__x_txt="x")
-    (tmp_path / "m" / "link.txt").symlink_to("data/x.txt")
-    (tmp_path / "m" / "more").symlink_to("data")
-    paths = [file.path for file in Model.read(tmp_path / "m").files]
-    assert paths == ["MLmodel", "conda.yaml", "data/x.txt", "link.txt", "more/x.txt"]
-    (tmp_path / "seen_through").symlink_to("m")
-    assert Model.read(tmp_path / "seen_through").digest == Model.read(tmp_path / "m").digest
-
-
-@pytest.mark.parametrize(
-    ("target", "what"),
-    [
-        ("/etc/passwd", "a link that leaves the model directory"),
-        ("../outside", "a link that leaves the model directory"),
-        ("nothing", "a link to nothing"),
-        ("link", "a link to nothing"),
-        (".", "a link that leads back into itself"),
-    ],
-)
-def test_other_links_are_refused(tmp_path: Path, target: str, what: str) -> None:
-    (tmp_path / "outside").mkdir()
-    write(tmp_path / "m")
-    (tmp_path / "m" / "link").symlink_to(target)
-    error = refused(tmp_path / "m")
-    assert what in str(error)
-    assert str(error.problems[0].where) == str(tmp_path / "m" / "link")
-
-
-def test_special_files_and_unprintable_names_are_refused(tmp_path: Path) -> None:
-    write(tmp_path / "a")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "a" / "s"))
-        assert "neither a file nor a directory" in str(refused(tmp_path / "a"))
-    write(tmp_path / "b")
-    (tmp_path / "b" / "x\ny").touch()
-    assert "a file name that is not plain UTF-8 text" in str(refused(tmp_path / "b"))
-
-
-def test_links_that_multiply_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_module, "MAX_FILES", 50)
-    write(tmp_path)
-    for level in range(8):
-        (tmp_path / f"d{level}").mkdir()
-        for name in "ab":
-            (tmp_path / f"d{level}" / name).symlink_to(f"../d{level + 1}" if level < 7 else "../MLmodel")
-    assert "more than 50 files, links followed" in str(refused(tmp_path))
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:  # pragma: no cover
     write(tmp_path)
@@ -166,22 +98,45 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:  # pragma: no cov
     assert "cannot be read" in str(refused(tmp_path))
 
 
-def test_problems_of_all_files_are_reported_at_once(tmp_path: Path) -> None:
+def test_problems_of_environment_files_are_kept_for_who_needs_them(tmp_path: Path) -> None:
     write(tmp_path, conda_yaml="dependencies: x", python_env_yaml="python: [x]", requirements_txt=b"\xff")
-    with pytest.raises(InvalidFileError) as caught:
-        Model.read(tmp_path)
-    assert [str(problem.where).removeprefix(f"{tmp_path}/") for problem in caught.value.problems] == [
+    model = Model.read(tmp_path)
+    assert [str(problem.where).removeprefix(f"{tmp_path}/") for problem in model.problems] == [
         "conda.yaml: dependencies",
         "python_env.yaml: python",
         "requirements.txt",
     ]
+    assert (model.conda, model.python_env, model.requirements) == (None, None, None)
+    with pytest.raises(InvalidFileError) as caught:
+        resolve(model)
+    assert caught.value.problems[:3] == model.problems
 
 
 @pytest.mark.parametrize("env", ["../conda.yaml", "/etc/passwd", "a/../../x", ".", '"a\\nb"'])
 def test_an_environment_outside_the_model_is_refused(tmp_path: Path, env: str) -> None:
     write(tmp_path, MLmodel=f"flavors: {{python_function: {{loader_module: m, env: {env}}}}}")
-    with pytest.raises(InvalidFileError, match="leads out of the model directory"):
+    (problem,) = Model.read(tmp_path).problems
+    assert "leads out of the model directory" in problem.what
+    assert problem.fix
+
+
+@pytest.mark.parametrize("key", ["data", "code"])
+@pytest.mark.parametrize("path", ["../x", "/etc", "a/../../x"])
+def test_a_path_outside_the_model_is_refused(tmp_path: Path, key: str, path: str) -> None:
+    write(tmp_path, MLmodel=f"flavors: {{python_function: {{loader_module: m, {key}: {path}}}}}")
+    with pytest.raises(InvalidFileError, match="leads out of the model directory") as caught:
         Model.read(tmp_path)
+    assert str(caught.value.problems[0].where) == f"{tmp_path}/MLmodel: flavors.python_function.{key}"
+
+
+def test_wheels_that_are_named_are_read_with_their_digest(tmp_path: Path) -> None:
+    name = "a-1-py3-none-any.whl"
+    write(tmp_path, conda_yaml="dependencies:\n- pip: [-r r.txt, ./gone-1-py3-none-any.whl]", r_txt=f"wheels/{name}")
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / name).write_bytes(b"wheel")
+    (tmp_path / "wheels" / "other-1-py3-none-any.whl").touch()
+    (wheel,) = Model.read(tmp_path).wheels
+    assert (wheel.path, wheel.size, wheel.digest) == (f"wheels/{name}", 5, digest.of_bytes(b"wheel"))
 
 
 def test_named_files_that_are_missing_are_kept_as_missing(tmp_path: Path) -> None:
@@ -210,10 +165,16 @@ def test_included_files_are_read_with_what_they_include(tmp_path: Path) -> None:
     ]
 
 
-def test_an_included_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_an_included_file_that_is_no_text_is_a_problem(tmp_path: Path) -> None:
     write(tmp_path, conda_yaml="dependencies:\n- pip:\n  - -r a.txt", a_txt=b"\xff")
-    with pytest.raises(InvalidFileError, match="not UTF-8"):
-        Model.read(tmp_path)
+    assert [problem.what[:9] for problem in Model.read(tmp_path).problems] == ["not UTF-8"]
+
+
+def test_no_more_than_some_files_are_included(tmp_path: Path) -> None:
+    names = [f"r{number}_txt" for number in range(40)]
+    lines = "".join(f"-r r{number}.txt\n" for number in range(40))
+    write(tmp_path, requirements_txt=lines, **dict.fromkeys(names, ""))
+    assert len(Model.read(tmp_path).included) >= 32
 
 
 def test_the_saved_example_becomes_the_request(tmp_path: Path) -> None:

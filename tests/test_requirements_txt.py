@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envbuilder.errors import InvalidFileError, Source
-from envbuilder.requirement import PipOption
+from envbuilder.pip_line import PipOption
 from envbuilder.requirements_txt import RequirementsTxt, included_path
 
 

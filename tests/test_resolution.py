@@ -7,13 +7,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from envbuilder import digest
+from envbuilder.environment_spec import Overridden
+from envbuilder.environment_yaml import Environment
 from envbuilder.errors import InvalidFileError, Problem, Source
+from envbuilder.fields import Stated
 from envbuilder.model import Model
-from envbuilder.resolution import resolve, with_python
+from envbuilder.override import Override
+from envbuilder.resolution import own_python, resolve, with_python
 from tests.strategies import REQUIREMENTS
 
 if TYPE_CHECKING:
-    from envbuilder.environment_spec import EnvironmentSpec
+    from envbuilder.environment_spec import Entry, EnvironmentSpec
 
 FLAVOR = "flavors: {python_function: {loader_module: m, python_version: 3.11.7}}"
 
@@ -32,9 +37,9 @@ def conda(*pip: str, specs: tuple[str, ...] = ("python=3.9",)) -> str:
     return "channels: [conda-forge]\ndependencies:\n" + "\n".join(lines)
 
 
-def refused(model: Model) -> tuple[Problem, ...]:
+def refused(model: Model, given: Override | None = None) -> tuple[Problem, ...]:
     with pytest.raises(InvalidFileError) as caught:
-        resolve(model)
+        resolve(model, given)
     assert all(problem.where and problem.fix for problem in caught.value.problems)
     return caught.value.problems
 
@@ -209,11 +214,206 @@ def test_options_are_kept_with_the_reason_why_they_do_nothing(tmp_path: Path) ->
     spec = resolve(
         write(tmp_path, conda_yaml=conda("six", "--extra-index-url https://u:s3cret@h/simple", "--pre", "# note", ""))
     )
-    assert [(one.name, one.value, one.reason) for one in spec.options] == [
-        ("--extra-index-url", "https://***@h/simple", "not used unless the workspace allows this place"),
+    assert [(one.name, one.value, one.reason) for one in spec.unused] == [
+        (
+            "--extra-index-url",
+            "https://***@h/simple",
+            "not used: the workspace does not list this place in `allowed_indexes` of envbuilder.yaml",
+        ),
         ("--pre", "", "not used: a pre-release is taken only where a requirement names one"),
     ]
-    assert "s3cret" not in spec.to_text() + str(spec.to_dict())
+    assert "s3cret" not in spec.to_text() + str(spec.to_dict()) + repr(spec)
+
+
+def test_an_index_that_the_workspace_lists_is_used_with_its_credentials(tmp_path: Path) -> None:
+    model = write(tmp_path, conda_yaml=conda("six", "--extra-index-url https://u:s3cret@H/simple/"))
+    spec = resolve(model, allowed_indexes=("https://h/simple",))
+    (index,) = spec.indexes
+    assert (index.kind, index.url, index.address) == (
+        "extra_index_url",
+        "https://***@H/simple/",
+        "https://u:s3cret@H/simple/",
+    )
+    assert spec.unused == ()
+    assert "s3cret" not in spec.to_text() + str(spec.to_dict()) + repr(spec)
+    assert spec.digest != resolve(model).digest
+
+
+def test_the_models_variables_are_set_but_for_the_images_own(tmp_path: Path) -> None:
+    spec = resolve(write(tmp_path, conda_yaml=conda("six") + "\nvariables: {OMP_NUM_THREADS: 4, PATH: /x, LD_X: y}"))
+    assert [(one.name, one.value) for one in spec.variables] == [("OMP_NUM_THREADS", "4")]
+    assert [(one.name, one.value, one.reason) for one in spec.unused] == [
+        ("variables", "PATH", "not used: the image itself sets it"),
+        ("variables", "LD_X", "not used: the image itself sets it"),
+    ]
+
+
+def test_the_models_base_image_is_asked_for(tmp_path: Path) -> None:
+    spec = resolve(write(tmp_path, MLmodel=f"{FLAVOR}\nmetadata: {{azureml.base_image: b:1}}", requirements_txt="six"))
+    assert spec.base is not None
+    assert (spec.base.image, spec.base.source.key) == ("b:1", "metadata.azureml.base_image")
+
+
+def test_places_are_requirements_and_a_wheel_counts_by_its_content(tmp_path: Path) -> None:
+    model = write(
+        tmp_path,
+        conda_yaml=conda("-e git+https://h/r@v1#egg=x", "https://h/y-1.tar.gz", "wheels/z-1-py3-none-any.whl"),
+        **{"wheels/z-1-py3-none-any.whl": "one"},
+    )
+    spec = resolve(model)
+    assert spec.requirement_lines() == (
+        "x @ git+https://h/r@v1",
+        "y @ https://h/y-1.tar.gz",
+        f"z @ ./wheels/z-1-py3-none-any.whl --hash={digest.of_bytes(b'one')}",
+    )
+    assert [(one.name, one.value) for one in spec.unused] == [("--editable", "git+https://h/r@v1#egg=x")]
+    (tmp_path / "wheels/z-1-py3-none-any.whl").write_text("other")
+    assert resolve(Model.read(tmp_path)).digest != spec.digest
+
+
+def test_versions_beside_the_flavors_lose_against_the_pins(tmp_path: Path) -> None:
+    mlmodel = FLAVOR.replace("}}", "}, sklearn: {sklearn_version: 1.2.0, pickled_model: m}}")
+    spec = resolve(write(tmp_path, MLmodel=mlmodel, requirements_txt="scikit-learn==1.3"))
+    (one,) = spec.overridden
+    assert (one.field, one.value, one.source.key) == (
+        "flavor",
+        "scikit-learn 1.2.0",
+        "flavors.sklearn.sklearn_version",
+    )
+    assert one.reason == "`scikit-learn==1.3` is asked for"
+    assert one.by == spec.requirements[0].source
+
+
+CHOICE = Source(file="--environment")
+
+
+def override(text: str, **more: tuple[Overridden, ...]) -> Override:
+    environment = Environment.parse(text, file="slim.yaml")
+    return Override(environment=environment, reference=environment.reference, source=CHOICE, **more)
+
+
+REPLACEMENT = """
+image: python:3.12-slim
+conda_file:
+  channels: [conda-forge]
+  dependencies: [python=3.12, {pip: ["numpy==2", "--extra-index-url https://u:s3cret@h/simple"]}]
+  variables: {OMP_NUM_THREADS: 1}
+inference_config:
+  liveness_route: {port: 5001, path: /}
+  readiness_route: {port: 5001, path: /}
+  scoring_route: {port: 5001, path: /score}
+"""
+
+
+def test_a_replacement_takes_the_place_of_everything_and_the_models_values_are_kept(tmp_path: Path) -> None:
+    model = write(tmp_path, conda_yaml=conda("numpy==1", "six", "--pre", "-r gone.txt", specs=("python=3.9", "mkl")))
+    spec = resolve(model, override(REPLACEMENT))
+    assert (spec.python.value.text, spec.requirement_lines()) == ("3.12", ("numpy==2",))
+    assert spec.environment == Stated(value="slim.yaml", source=CHOICE)
+    assert spec.base is not None
+    assert (spec.base.text, [one.text for one in spec.routes][2]) == ("python:3.12-slim", "scoring :5001/score")
+    assert [one.name for one in spec.variables] == ["OMP_NUM_THREADS"]
+    # The workspace's own indexes need no leave.
+    assert [one.address for one in spec.indexes] == ["https://u:s3cret@h/simple"]
+    assert lost(spec) == [
+        ("python", "3.9", "conda.yaml: dependencies[0]"),
+        ("python", "3.11.7", "MLmodel: flavors.python_function.python_version"),
+        ("channels", "conda-forge", "conda.yaml: channels[0]"),
+        ("match_specs", "mkl", "conda.yaml: dependencies[1]"),
+        ("requirements", "numpy==1", "conda.yaml: dependencies[2].pip[0]"),
+        ("requirements", "six", "conda.yaml: dependencies[2].pip[1]"),
+        (
+            "requirements",
+            "`--requirement gone.txt`: there is no such file in the model directory",
+            "conda.yaml: dependencies[2].pip[3]",
+        ),
+    ]
+    assert {one.reason for one in spec.overridden[2:]} == {"the environment `slim.yaml` replaces the model's"}
+    by = {one.value: one.by for one in spec.overridden}
+    assert (by["numpy==1"], by["six"]) == (spec.requirements[0].source, CHOICE)
+
+
+def test_a_replacement_leaves_python_to_the_model_where_it_names_none(tmp_path: Path) -> None:
+    model = write(tmp_path, conda_yaml=conda("numpy==1"))
+    spec = resolve(model, override("image: b:1"))
+    assert (spec.python.value.text, spec.python.source.file) == ("3.9", str(tmp_path / "conda.yaml"))
+    assert spec.requirements == ()
+
+
+def test_what_is_replaced_need_not_be_readable(tmp_path: Path) -> None:
+    model = write(tmp_path, conda_yaml="dependencies: x")
+    spec = resolve(model, override(REPLACEMENT))
+    assert ("requirements", "expected a list, got text", "conda.yaml: dependencies") in lost(spec)
+    with pytest.raises(InvalidFileError, match="expected a list, got text"):
+        resolve(model)
+    with pytest.raises(InvalidFileError, match="expected a list, got text"):
+        resolve(model, override("amend: {pip: {add: [six]}}"))
+
+
+def test_the_same_problem_of_two_lists_is_told_once(tmp_path: Path) -> None:
+    model = write(tmp_path, conda_yaml=conda("a b"), requirements_txt="a b\nc d")
+    spec = resolve(model, override(REPLACEMENT))
+    found = [(one.value[:5], Path(one.source.file).name) for one in spec.overridden if one.field == "requirements"]
+    assert found == [("`a b`", "conda.yaml")]
+
+
+def test_a_replacement_serves_a_model_that_says_nothing(tmp_path: Path) -> None:
+    model = write(tmp_path, MLmodel="flavors: {python_function: {loader_module: m}}")
+    assert resolve(model, override(REPLACEMENT)).python.value.text == "3.12"
+    (problem,) = refused(model, override("image: b:1"))
+    assert problem.what == "no Python version is stated anywhere"
+
+
+def test_a_replacement_that_is_wrong_is_refused_at_its_own_lines(tmp_path: Path) -> None:
+    pip = "[a b, ./x-1-py3-none-any.whl, -r r.txt]"
+    text = f"conda_file: {{dependencies: [python=3.12, {{pip: {pip}}}]}}"
+    problems = refused(write(tmp_path, conda_yaml=conda("six")), override(text))
+    assert [(problem.what, str(problem.where)) for problem in problems[1:]] == [
+        (
+            "`x-1-py3-none-any.whl`: there is no such wheel beside it",
+            "slim.yaml: conda_file.dependencies[1].pip[1]",
+        ),
+        (
+            "`--requirement r.txt`: there is no such file beside it",
+            "slim.yaml: conda_file.dependencies[1].pip[2]",
+        ),
+    ]
+
+
+def test_an_amendment_keeps_the_models_environment(tmp_path: Path) -> None:
+    model = write(tmp_path, conda_yaml=conda("numpy==1", "six"))
+    rule = Overridden(field="environment", value="other:1", source=Source(file="w"), reason="chosen", by=CHOICE)
+    spec = resolve(model, override("name: up\nversion: 2\namend: {pip: {bump: [numpy==2]}}", overridden=(rule,)))
+    assert spec.requirement_lines() == ("numpy==2", "six")
+    assert spec.environment == Stated(value="up:2", source=CHOICE)
+    assert spec.overridden[-1] == rule
+    assert [one.value for one in spec.replaced_by(entry_of(spec, "numpy"))] == ["numpy==1"]
+
+
+def entry_of(spec: EnvironmentSpec, name: str) -> Entry:
+    return next(one for one in spec.entries() if one.name == name)
+
+
+def test_the_models_own_python_is_known_without_a_spec(tmp_path: Path) -> None:
+    found = own_python(write(tmp_path, conda_yaml=conda("bad line")))
+    assert found is not None
+    assert found.text == "3.9"
+    assert own_python(write(tmp_path, conda_yaml=conda(specs=("python=three",)))) is None
+    nothing = write(tmp_path, MLmodel="flavors: {python_function: {loader_module: m}}", conda_yaml=conda(specs=()))
+    assert own_python(nothing) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "amend: {}", "amend: {pip: {add: [extra]}}", REPLACEMENT],
+    ids=["none", "empty", "amendment", "replacement"],
+)
+def test_the_same_question_has_the_same_answer(tmp_path: Path, text: str | None) -> None:
+    write(tmp_path, conda_yaml=conda("numpy==1", "-r r.txt"), r_txt="six")
+    given = override(text) if text is not None else None
+    one, other = (resolve(Model.read(tmp_path), given) for _ in range(2))
+    assert one == other
+    assert (one.digest == resolve(Model.read(tmp_path)).digest) is (text in {None, "amend: {}"})
 
 
 def test_everything_that_is_refused_is_reported_at_once(tmp_path: Path) -> None:
@@ -221,11 +421,10 @@ def test_everything_that_is_refused_is_reported_at_once(tmp_path: Path) -> None:
         write(
             tmp_path,
             conda_yaml=conda(
-                "six @ git+https://u:s3cret@h/six@1",
                 "-e .",
                 "wheels/a.whl",
                 "https://h/a.whl",
-                "git+https://h/a",
+                "git+https://u:s3cret@h/a",
                 "bad line",
                 "-r ../x.txt",
                 "-r gone.txt",
@@ -235,11 +434,10 @@ def test_everything_that_is_refused_is_reported_at_once(tmp_path: Path) -> None:
         )
     )
     assert [problem.what for problem in problems] == [
-        "`six @ git+https://***@h/six@1` is fetched from a URL, not from an index",
-        "`--editable .` is not accepted",
-        "`wheels/a.whl` is a path, which packages are not installed from",
-        "`https://h/a.whl` is a url, not a package's name",
-        "`git+https://h/a` is a repository, not a package's name",
+        "`.` is a path of something that is not a wheel",
+        "`wheels/a.whl` does not say which package is there",
+        "`https://h/a.whl` does not say which package is there",
+        "`git+https://***@h/a` does not say which package is there",
         "`bad line` is not a requirement: Expected semicolon (after name with no version specifier) or end",
         "`--requirement ../x.txt` leads out of the model directory",
         "`--requirement gone.txt`: there is no such file in the model directory",
@@ -296,12 +494,14 @@ def test_build_requirements_that_cannot_be_used_are_refused(tmp_path: Path) -> N
         write(
             tmp_path,
             conda_yaml=conda("a", specs=("python=3.11", "pip=22|23")),
-            python_env_yaml="build_dependencies: [-e ., '# note']",
+            python_env_yaml="build_dependencies: [-e ., '# note', 'x @ https://h/x.whl']",
         )
     )
     assert [problem.what for problem in problems] == [
         "`pip=22|23` cannot be asked of pip's packages",
-        "`--editable .` is not accepted",
+        "`-e .` cannot be asked of what builds packages",
+        "`.` is a path of something that is not a wheel",
+        "`x @ https://h/x.whl` cannot be asked of what builds packages",
     ]
 
 

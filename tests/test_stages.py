@@ -10,8 +10,8 @@ from envbuilder import stages
 from envbuilder.errors import (
     BaseImageError,
     BuildFailedError,
-    EnvBuilderError,
     EngineMissingError,
+    EnvBuilderError,
     InvalidFileError,
     LockImpossibleError,
 )

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from packaging.tags import Tag
 
+from envbuilder import package_index as package_index_module
 from envbuilder import uv
-from envbuilder.errors import EnvBuilderError, LockImpossibleError, UnreachableError
+from envbuilder.errors import EnvBuilderError, LockImpossibleError, Source, UnreachableError
+from envbuilder.fields import Stated
+from envbuilder.problems import Problems
 from envbuilder.reporter import Reporter
 from envbuilder.settings import Settings
 from tests import package_index as package_indexes
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from envbuilder.lockfile import LockedPackage
+    from envbuilder.package_index import IndexKind
 
 package_index = package_indexes.package_index
 TARGET = uv.Target(python_version="3.11.2", architecture="amd64", glibc="2.36")
@@ -151,6 +155,27 @@ def test_constraints_limit_what_is_chosen(package_index: PackageIndex, settings:
         "part==1.5",
         "top==1.0",
     ]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("kind", package_index_module.KINDS)
+def test_the_specs_own_indexes_are_asked(kind: IndexKind, package_index: PackageIndex, settings: Settings) -> None:
+    with running_index(login=LOGIN) as own:
+        own.add(wheel("private"))
+        package_index.add(wheel("public"))
+        address = own.url.replace("://", f"://{':'.join(LOGIN)}@")
+        if kind == "find_links":
+            address = f"{address.rstrip('/')}/private/"
+        found = package_index_module.read(kind, Stated(value=address, source=Source(file="x")), Problems())
+        assert found is not None
+        lines = ("private",) if kind == "index_url" else ("private", "public")
+        packages = uv.compile_lines(
+            lines, indexes=(found,), target=TARGET, settings=settings, reporter=Reporter(), dependencies=False
+        )
+        assert pins(packages) == [f"{line}==1.0" for line in lines]
+        assert not any(LOGIN[1] in package.url for package in packages)
+        assert own.asked
+    assert bool(package_index.asked) is (kind != "index_url")
 
 
 @pytest.mark.process
