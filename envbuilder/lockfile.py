@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from envbuilder import digest
+from envbuilder.conda_package import CondaPackage
 from envbuilder.digest import Digest
 from envbuilder.errors import InvalidFileError, LockMismatchError, Problem, Source
 
@@ -54,14 +55,20 @@ class Lock:
     """Everything that goes into an environment, for one platform and one base image."""
 
     packages: tuple[LockedPackage, ...]
-    """Sorted by name."""
+    """The wheels, sorted by name."""
+
+    conda_packages: tuple[CondaPackage, ...] = ()
+    """Sorted by name; where there are any, Python is one of them."""
+
+    channels: tuple[str, ...] = ()
+    """Where the conda packages come from, without credentials."""
 
     subdir: str
     packages_digest: Digest
     base_reference: str
     base_digest: Digest
     python_version: str
-    """Of the base image, in full."""
+    """In full: that of the base image, or of the conda packages."""
 
     tool_version: str
     """Of the envbuilder that made the lock."""
@@ -69,18 +76,20 @@ class Lock:
     @property
     def digest(self) -> Digest:
         """The digest of what is locked; the version of the tool that locked it does not count."""
-        return digest.of_json(
-            {
-                "subdir": self.subdir,
-                "base": self.base_digest,
-                "python": self.python_version,
-                "packages": [[package.name, package.version, package.sha256] for package in self.packages],
-            }
-        )
+        locked: dict[str, object] = {
+            "subdir": self.subdir,
+            "base": self.base_digest,
+            "python": self.python_version,
+            "packages": [[package.name, package.version, package.sha256] for package in self.packages],
+        }
+        if self.conda_packages:
+            locked["conda"] = [[one.name, one.version, one.build, one.sha256] for one in self.conda_packages]
+        return digest.of_json(locked)
 
     def to_text(self) -> str:
         """Return the lock as the text of a `conda-lock.yml`; the same lock gives the same bytes."""
         from conda_lock.lockfile.v1.models import (  # noqa: PLC0415 - half a second to import
+            Channel,
             HashModel,
             LockedDependency,
             Lockfile,
@@ -89,22 +98,39 @@ class Lock:
 
         lockfile = Lockfile(
             package=[
-                LockedDependency(
-                    name=package.name,
-                    version=package.version,
-                    manager="pip",
-                    platform=self.subdir,
-                    dependencies=dict.fromkeys(package.dependencies, "*"),
-                    url=package.url,
-                    hash=HashModel(sha256=digest.hex_of(package.sha256)),
-                    category="main",
-                    optional=False,
-                )
-                for package in self.packages
+                *(
+                    LockedDependency(
+                        name=one.name,
+                        version=one.version,
+                        build=one.build,
+                        manager="conda",
+                        platform=self.subdir,
+                        dependencies=dict(_dependency(text) for text in one.depends),
+                        url=one.url,
+                        hash=HashModel(md5=one.md5, sha256=digest.hex_of(one.sha256)),
+                        category="main",
+                        optional=False,
+                    )
+                    for one in self.conda_packages
+                ),
+                *(
+                    LockedDependency(
+                        name=package.name,
+                        version=package.version,
+                        manager="pip",
+                        platform=self.subdir,
+                        dependencies=dict.fromkeys(package.dependencies, "*"),
+                        url=package.url,
+                        hash=HashModel(sha256=digest.hex_of(package.sha256)),
+                        category="main",
+                        optional=False,
+                    )
+                    for package in self.packages
+                ),
             ],
             metadata=LockMeta(
                 content_hash={self.subdir: digest.hex_of(self.packages_digest)},
-                channels=[],
+                channels=[Channel(url=url, used_env_vars=frozenset()) for url in self.channels],
                 platforms=[self.subdir],
                 sources=["conda.yaml"],
                 custom_metadata={
@@ -141,10 +167,11 @@ class Lock:
         if not (isinstance(platforms, list) and len(platforms) == 1 and isinstance(platforms[0], str)):
             reader.report("expected exactly one platform", "metadata.platforms")
             platforms = [""]
+        read = [reader.package(item, f"package[{i}]") for i, item in enumerate(packages)]
         lock = cls(
-            packages=tuple(
-                package for i, item in enumerate(packages) if (package := reader.package(item, f"package[{i}]"))
-            ),
+            packages=tuple(one for one in read if isinstance(one, LockedPackage)),
+            conda_packages=tuple(one for one in read if isinstance(one, CondaPackage)),
+            channels=reader.channels((metadata or {}).get("channels")),
             subdir=platforms[0],
             packages_digest=reader.digest(custom.get("packages_digest"), "metadata.custom_metadata.packages_digest"),
             base_reference=reader.text(custom.get("base_reference"), "metadata.custom_metadata.base_reference"),
@@ -189,15 +216,15 @@ class _Reader:
             raise InvalidFileError(tuple(self.problems))
 
     def load(self, text: str) -> dict[str, Any]:
+        value: Any = None
         try:
             value = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader, in C where there is one
         except (yaml.YAMLError, ValueError, RecursionError) as cause:
             self.report(f"not YAML ({str(cause).splitlines()[0] if str(cause) else 'nested too deep'})", "")
-            self.finish()
-            raise
-        if not isinstance(value, dict) or value.get("version") != 1:
-            self.report("not a conda-lock lockfile of version 1", "version")
-            self.finish()
+        else:
+            if not isinstance(value, dict) or value.get("version") != 1:
+                self.report("not a conda-lock lockfile of version 1", "version")
+        self.finish()
         result: dict[str, Any] = value
         return result
 
@@ -214,12 +241,39 @@ class _Reader:
             self.report("expected `sha256:` and 64 hex digits", key)
             return Digest("")
 
-    def package(self, item: object, key: str) -> LockedPackage | None:
+    def channels(self, value: object) -> tuple[str, ...]:
+        found = value if isinstance(value, list) else []
+        return tuple(str(one["url"]) for one in found if isinstance(one, dict) and "url" in one)
+
+    def conda_package(self, item: dict[str, Any], key: str) -> CondaPackage | None:
+        hashes = item.get("hash") if isinstance(item.get("hash"), dict) else {}
+        depends = item.get("dependencies")
+        url = str(item.get("url"))
+        record = {
+            "name": item.get("name"),
+            "version": item.get("version"),
+            "build": item.get("build"),
+            "subdir": PurePosixPath(url).parent.name,
+            "url": url,
+            **(hashes or {}),
+            "depends": [f"{name} {spec}".strip() for name, spec in depends.items()]
+            if isinstance(depends, dict)
+            else [],
+        }
+        try:
+            return CondaPackage.from_record(record)
+        except ValueError as cause:
+            self.report(f"not a conda package: {cause}", key)
+            return None
+
+    def package(self, item: object, key: str) -> LockedPackage | CondaPackage | None:
         if not isinstance(item, dict):
             self.report("expected a mapping", key)
             return None
+        if item.get("manager") == "conda":
+            return self.conda_package(item, key)
         if item.get("manager") != "pip":
-            self.report("only packages of the manager `pip` are known to this version", f"{key}.manager")
+            self.report("expected `conda` or `pip`", f"{key}.manager")
             return None
         hashes = item.get("hash")
         dependencies = item.get("dependencies") or {}
@@ -243,6 +297,11 @@ class _Reader:
         if package.url and not _is_wheel(package):
             self.report("expected the URL of a wheel", f"{key}.url")
         return package
+
+
+def _dependency(text: str) -> tuple[str, str]:
+    name, _, spec = text.partition(" ")
+    return name, spec.strip()
 
 
 def _is_wheel(package: LockedPackage) -> bool:

@@ -1,15 +1,23 @@
-"""From a spec and a base image to a lock: uv finds the wheels, and the answer is kept until something asked changes."""
+"""From a spec and a base image to a lock: rattler finds conda packages, uv the wheels beside them.
+
+The answer is kept until something that is asked changes.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
+from packaging.requirements import Requirement as ParsedRequirement
 from packaging.utils import canonicalize_name
 
-from envbuilder import digest, disk, uv
+from envbuilder import conda, conda_names, digest, disk, uv
+from envbuilder.conda_package import CondaTarget
+from envbuilder.conda_settings import CondaSettings
+from envbuilder.conda_yaml import MatchSpec
 from envbuilder.errors import (
     BaseImageError,
     InvalidFileError,
@@ -22,11 +30,33 @@ from envbuilder.lockfile import SUBDIRS, Lock
 from envbuilder.problems import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from packaging.utils import NormalizedName
+
     from envbuilder.base_image import BaseImage
+    from envbuilder.conda_package import CondaPackage
     from envbuilder.environment_spec import EnvironmentSpec
+    from envbuilder.lockfile import LockedPackage
     from envbuilder.machine import Machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preferences:
+    """What an earlier lock means for the next one."""
+
+    pins: tuple[str, ...] = ()
+    """`name==version` lines of its wheels, which are kept as long as they fit."""
+
+    conda_packages: tuple[CondaPackage, ...] = ()
+    """The same for its conda packages."""
+
+    update: tuple[str, ...] = ()
+    """Names of packages that are not kept."""
+
+    exclude_newer: str | None = None
+    """A date, or a time (RFC 3339): what was uploaded later does not exist."""
 
 
 MODEL_FILE: Final = "conda-lock.yml"
@@ -38,6 +68,9 @@ def check_python(spec: EnvironmentSpec, base: BaseImage, machine: Machine) -> No
 
     Wheels are made for a minor version, so another micro version gives the same packages.
     """
+    if spec.needs_conda:
+        # Python comes from the channel.
+        return
     asked, found = spec.python.value, base.interpreter
     if not asked.allows_minor(found.minor):
         raise BaseImageError(
@@ -58,51 +91,152 @@ def lock(
     *,
     machine: Machine,
     tool_version: str,
-    preferences: uv.Preferences | None = None,
+    preferences: Preferences | None = None,
 ) -> Lock:
     """Find the exact packages for the spec on the base; an earlier answer is kept where `preferences` say so.
 
-    Raises LockImpossibleError naming the lines of the model's files that the solver's explanation mentions.
+    Conda packages are found first, and what they provide is not installed by pip again. Raises LockImpossibleError
+    naming the lines of the model's files that the solver's explanation mentions.
     """
     _check_lockable(spec)
+    preferences = preferences or Preferences()
+    conda_packages, channels = _conda(spec, base, machine, preferences) if spec.needs_conda else ((), ())
+    python = next((one.version for one in conda_packages if one.name == "python"), base.interpreter.version)
     try:
-        packages = uv.compile_lines(
-            spec.requirement_lines(),
-            constraints=spec.constraint_lines(),
-            indexes=spec.indexes,
-            preferences=preferences,
-            target=uv.Target(
-                python_version=base.interpreter.version,
-                architecture=base.platform.architecture,
-                glibc=base.interpreter.glibc,
-            ),
-            settings=machine.settings,
-            reporter=machine.reporter,
-        )
+        packages = _wheels(spec, base, python, conda_packages, machine=machine, preferences=preferences)
     except LockImpossibleError as cause:
         raise _with_places(cause, spec) from cause
     return Lock(
         packages=packages,
+        conda_packages=conda_packages,
+        channels=channels,
         subdir=SUBDIRS[str(base.platform)],
         packages_digest=digest.parse(spec.packages_digest),
         base_reference=base.reference,
         base_digest=base.digest,
-        python_version=base.interpreter.version,
+        python_version=python,
         tool_version=tool_version,
     )
+
+
+def _conda(
+    spec: EnvironmentSpec, base: BaseImage, machine: Machine, preferences: Preferences
+) -> tuple[tuple[CondaPackage, ...], tuple[str, ...]]:
+    """Return the conda packages, Python among them, and the channels they were looked for in."""
+    settings = CondaSettings.from_environ(dict(machine.settings.conda_environ), settings=machine.settings)
+    newer = preferences.exclude_newer
+    packages = conda.solve(
+        conda_match_specs(spec),
+        channels=spec.channels,
+        target=CondaTarget(subdir=SUBDIRS[str(base.platform)], glibc=base.interpreter.glibc),
+        settings=settings,
+        reporter=machine.reporter,
+        preferred=preferences.conda_packages,
+        update=preferences.update,
+        exclude_newer=_time(newer) if newer is not None else None,
+    )
+    without_md5 = [one.name for one in packages if one.md5 is None]
+    if without_md5:
+        raise LockImpossibleError(
+            f"the channel gives no md5 for `{without_md5[0]}`, which conda-lock.yml must hold",
+            where=spec.match_specs[0].source,
+            fix="rebuild the channel's index with a newer `conda index`",
+        )
+    return packages, tuple(dict.fromkeys(_channel(one) for one in packages))
+
+
+def conda_match_specs(spec: EnvironmentSpec) -> tuple[MatchSpec, ...]:
+    """Return what is asked of conda: the packages, Python, and what conda.yaml says of pip, setuptools and wheel."""
+    python = spec.python
+    text = python.value.text
+    asked = [MatchSpec.parse(f"python{'=' if text[0].isdigit() else ' '}{text}", source=python.source)]
+    asked += [
+        MatchSpec.parse(f"{one.name} {one.specifier}".strip(), source=one.source)
+        for one in spec.build_requirements
+        if "build_dependencies" not in one.source.key
+    ]
+    return (*asked, *spec.match_specs)
+
+
+def _channel(package: CondaPackage) -> str:
+    return package.url.rpartition("/")[0].removesuffix(f"/{package.subdir}")
+
+
+def _wheels(
+    spec: EnvironmentSpec,
+    base: BaseImage,
+    python: str,
+    conda_packages: tuple[CondaPackage, ...],
+    *,
+    machine: Machine,
+    preferences: Preferences,
+) -> tuple[LockedPackage, ...]:
+    """Return the wheels that are needed beside the conda packages."""
+    provided = conda_names.provided(conda_packages)
+    _check_clashes(spec, provided)
+    unknown: set[str] = set()
+    while True:
+        try:
+            return uv.compile_lines(
+                spec.requirement_lines(),
+                constraints=spec.constraint_lines(),
+                indexes=spec.indexes,
+                provided={name: one.version for name, one in provided.items() if name not in unknown},
+                excluded=tuple(sorted(unknown)),
+                pins=preferences.pins,
+                update=preferences.update,
+                exclude_newer=preferences.exclude_newer,
+                target=uv.Target(
+                    python_version=python,
+                    architecture=base.platform.architecture,
+                    glibc=base.interpreter.glibc,
+                ),
+                settings=machine.settings,
+                reporter=machine.reporter,
+            )
+        except LockImpossibleError as cause:
+            # A build that only conda has is no version of the index; uv then takes it as given.
+            missing = [name for name in provided.keys() - unknown if _lacks(cause, name, provided[name].version)]
+            if not missing:
+                raise
+            unknown.update(missing)
+
+
+def _lacks(cause: LockImpossibleError, name: str, version: str) -> bool:
+    text = " ".join(cause.problems[0].what.split())
+    wanted = re.escape(name)
+    return bool(
+        re.search(rf"there is no version of {wanted}=={re.escape(version)}", text)
+        or re.search(rf"\b{wanted} was not found in the package registry", text)
+        or re.search(rf"\b{wanted}=={re.escape(version)} has no (usable )?wheels", text)
+    )
+
+
+def _check_clashes(spec: EnvironmentSpec, provided: Mapping[NormalizedName, CondaPackage]) -> None:
+    """Raise LockImpossibleError for every requirement that a conda package provides in a version it does not allow."""
+    asked = {one.name: one for one in spec.match_specs}
+    problems = []
+    for one in (*spec.requirements, *spec.constraints):
+        package = provided.get(one.name)
+        if package is None or one.is_direct:
+            continue
+        if not ParsedRequirement(f"x{one.specifier}").specifier.contains(package.version, prereleases=True):
+            by = asked.get(package.name)
+            because = f", which `{by.text}` asks for" if by is not None else ""
+            problems.append(
+                Problem(
+                    what=f"`{one.text}` clashes with the conda package {package.name} {package.version}{because}",
+                    where=one.source,
+                    fix=f"ask for {one.name} in one place: remove the requirement, or pin the conda package to it",
+                )
+            )
+    if problems:
+        raise LockImpossibleError(tuple(problems))
 
 
 def _check_lockable(spec: EnvironmentSpec) -> None:
     """Raise LockImpossibleError with everything that only a later version locks; nothing is dropped silently."""
     problems = [
-        Problem(
-            what=f"`{item.text}` is a conda package; this version locks Python and pip packages only",
-            where=item.source,
-            fix="where a wheel of it exists, ask for it in the pip list",
-        )
-        for item in spec.match_specs
-    ]
-    problems += [
         Problem(
             what=f"`{item.text}` is fetched from one place; this version locks packages of an index only",
             where=item.source,
@@ -143,7 +277,7 @@ def workspace_file(workspace: Path, packages_digest: str) -> Path:
     return workspace / "locks" / f"{digest.hex_of(digest.parse(packages_digest))}.conda-lock.yml"
 
 
-def preferences(earlier: Path | None, *, update: tuple[str, ...], exclude_newer: str | None) -> uv.Preferences:
+def preferences(earlier: Path | None, *, update: tuple[str, ...], exclude_newer: str | None) -> Preferences:
     """Return what the lock at `earlier` means for a new one; raises InvalidFileError for an update of what it lacks."""
     if exclude_newer is not None and not _is_time(exclude_newer):
         raise InvalidFileError(
@@ -151,36 +285,40 @@ def preferences(earlier: Path | None, *, update: tuple[str, ...], exclude_newer:
             where=Source(file="--exclude-newer"),
             fix="write e.g. `2026-01-31`",
         )
-    pins: tuple[str, ...] = ()
     names = tuple(canonicalize_name(name) for name in update)
-    if earlier is not None and earlier.is_file():
-        found = _parse(earlier)
-        pins = found.pins
-        missing = [name for name in names if name not in {package.name for package in found.packages}]
-        if missing:
+    if earlier is None or not earlier.is_file():
+        if names:
             raise InvalidFileError(
-                tuple(
-                    Problem(
-                        what=f"`{shown(name)}` is not in the lock",
-                        where=Source(file="--update"),
-                        fix=_near(name, [package.name for package in found.packages]),
-                    )
-                    for name in missing
-                )
+                "there is no lock to update",
+                where=Source(file="--update"),
+                fix="name it: `-o FILE`, or leave `--update` out to make a new one",
             )
-    elif names:
+        return Preferences(exclude_newer=exclude_newer)
+    found = _parse(earlier)
+    known = [*(one.name for one in found.packages), *(one.name for one in found.conda_packages)]
+    missing = [name for name in names if name not in {canonicalize_name(one) for one in known}]
+    if missing:
         raise InvalidFileError(
-            "there is no lock to update",
-            where=Source(file="--update"),
-            fix="name it: `-o FILE`, or leave `--update` out to make a new one",
+            tuple(
+                Problem(
+                    what=f"`{shown(name)}` is not in the lock", where=Source(file="--update"), fix=_near(name, known)
+                )
+                for name in missing
+            )
         )
-    return uv.Preferences(pins=pins, update=names, exclude_newer=exclude_newer)
+    return Preferences(pins=found.pins, conda_packages=found.conda_packages, update=names, exclude_newer=exclude_newer)
+
+
+def _time(text: str) -> datetime:
+    """Read a date or a time, UTC where it does not say; raises ValueError."""
+    # Python 3.10 reads no `Z`.
+    found = datetime.fromisoformat(re.sub(r"Z$", "+00:00", text))
+    return found if found.tzinfo is not None else found.replace(tzinfo=timezone.utc)
 
 
 def _is_time(text: str) -> bool:
-    # Python 3.10 reads no `Z`.
     try:
-        datetime.fromisoformat(re.sub(r"Z$", "+00:00", text))
+        _time(text)
     except ValueError:
         return False
     return True
@@ -205,8 +343,10 @@ def read(path: Path, spec: EnvironmentSpec, base: BaseImage) -> Lock:
         ),
         "base_digest": (found.base_digest, base.digest, f"`{base.reference}` is another image than the locked one"),
         "subdir": (found.subdir, SUBDIRS[str(base.platform)], "the lock is for another platform"),
-        "python_version": (found.python_version, base.interpreter.version, "the base has another Python"),
     }
+    if not found.conda_packages:
+        here = base.interpreter.version
+        expected["python_version"] = (found.python_version, here, "the base has another Python")
     problems = tuple(
         Problem(
             what=f"{meaning}: locked {was}, now {now}",

@@ -181,7 +181,7 @@ def _run(rest: str, reader: _Reader) -> ModelUri:
         raise reader.wrong(
             f"`{shown(run_id)}` is no run's id", "write `runs:/RUN_ID/PATH` with the id, not the run's name"
         )
-    if path and path[-1] == "MLmodel":
+    while path and path[-1] == "MLmodel":
         path.pop()
     return ModelUri(kind="run", name=run_id, path="/".join(path))
 
@@ -258,7 +258,7 @@ def _location(scheme: str, rest: str, reader: _Reader) -> str:
     if {"?", "#"} & set(rest):
         raise reader.wrong("a model URI has no `?` and no `#`", "remove what begins there")
     path = reader.segments(parts.path)
-    if path and path[-1] == "MLmodel":
+    while path and path[-1] == "MLmodel":
         path.pop()
     if not path and not (host and is_storage):
         raise reader.wrong("the path is missing", f"write `{form}` of the directory that holds `MLmodel`")

@@ -89,11 +89,25 @@ def _own(model: Model, around: Surroundings) -> EnvironmentSpec:
     statements = _statements(model)
     if not model.problems:
         _check_stated(model, statements, problems)
+    _check_channels(model.conda, problems)
     spec = _spec(statements, around, problems, missing=_missing_files(model))
     problems.finish()
     python = _needed(spec, model)
     found = flavor_version.losers(model.mlmodel.flavor_versions, python.requirements, python.match_specs)
     return replace(python, overridden=(*python.overridden, *found))
+
+
+def _check_channels(conda: CondaYaml | None, problems: Problems) -> None:
+    """Refuse the folders of the machine that builds; a workspace's environment may name them."""
+    named = [(one.value, one.source) for one in conda.channels] if conda is not None else []
+    named += [(one.channel, one.source) for one in conda.match_specs if one.channel] if conda is not None else []
+    for channel, source in named:
+        if channel.lower().startswith(("file:", "/", ".", "~")):
+            problems.add(
+                f"the channel `{shown(channel)}` is a folder of the machine that builds",
+                where=source,
+                fix="write a channel's name or its https URL; an environment of the workspace may name folders",
+            )
 
 
 def _replaced(model: Model, content: Replacement, override: Override, around: Surroundings) -> EnvironmentSpec:

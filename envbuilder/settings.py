@@ -46,6 +46,18 @@ _PASSED_ON: Final = (
 _MODEL_STORE_PREFIXES: Final = ("MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "DATABRICKS_", "ARM_")
 _MODEL_STORE_NAMES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "CLOUDSDK_CONFIG", "GCLOUD_PROJECT")
 
+_CONDA_NAMES: Final = (
+    "ENVBUILDER_CHANNEL_ALIAS",
+    "ENVBUILDER_CHANNEL_MIRRORS",
+    "CONDA_CHANNEL_ALIAS",
+    "RATTLER_AUTH_FILE",
+    "NETRC",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "DBUS_SESSION_BUS_ADDRESS",
+)
+"""Where conda channels are and where rattler looks for credentials."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -65,6 +77,9 @@ class Settings:
     """A PEM bundle to trust besides, or instead of, the usual ones."""
 
     offline: bool = False
+    conda_environ: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """The variables that say where conda channels are, and who is let in."""
+
     environ: tuple[tuple[str, str], ...] = ()
     """The variables passed on to programs that envbuilder starts."""
 
@@ -101,6 +116,7 @@ class Settings:
             ca_file=Path(certificates) if certificates and Path(certificates).is_file() else None,
             offline=offline,
             environ=tuple((name, environ[name]) for name in _PASSED_ON if name in environ),
+            conda_environ=tuple((name, environ[name]) for name in _CONDA_NAMES if name in environ),
             model_store_environ=tuple(
                 (name, value)
                 for name, value in sorted(environ.items())

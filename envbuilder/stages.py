@@ -290,6 +290,12 @@ def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: M
         else:
             lock, kept = locking.lock_once(spec, base, machine=machine, tool_version=__version__)
         note.text = f"{len(lock.packages)} packages{', kept from before' if kept else ''}"
+    if lock.conda_packages:
+        raise BuildFailedError(
+            f"the environment has {len(lock.conda_packages)} conda packages; this version locks them and builds none",
+            where=spec.match_specs[0].source,
+            fix="where wheels of them exist, ask for those in the pip list, or `swap` them in the workspace",
+        )
     kit = server_kit.load(base.interpreter.minor, base_reference=base.reference)
     packages = server_kit.packages(kit, interpreter=base.interpreter, platform=base.platform, machine=machine)
     with timings.stage("hash"):

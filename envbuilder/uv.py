@@ -24,6 +24,8 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from envbuilder.package_index import PackageIndex
     from envbuilder.reporter import Reporter
     from envbuilder.settings import Settings
@@ -82,26 +84,16 @@ class Target:
         return {tag: rank for rank, tag in reversed(list(enumerate(ranked)))}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preferences:
-    """What an earlier answer means for the next one."""
-
-    pins: tuple[str, ...] = ()
-    """`name==version` lines of the earlier answer, which are kept as long as they fit."""
-
-    update: tuple[str, ...] = ()
-    """Names of packages whose pins no longer count."""
-
-    exclude_newer: str | None = None
-    """A date, or a time (RFC 3339): what was uploaded later does not exist."""
-
-
-def compile_lines(
+def compile_lines(  # noqa: PLR0913 - uv has as many wishes
     lines: tuple[str, ...],
     *,
     constraints: tuple[str, ...] = (),
     indexes: tuple[PackageIndex, ...] = (),
-    preferences: Preferences | None = None,
+    provided: Mapping[str, str] | None = None,
+    excluded: tuple[str, ...] = (),
+    pins: tuple[str, ...] = (),
+    update: tuple[str, ...] = (),
+    exclude_newer: str | None = None,
     target: Target,
     settings: Settings,
     reporter: Reporter,
@@ -109,33 +101,40 @@ def compile_lines(
 ) -> tuple[LockedPackage, ...]:
     """Return the wheels that satisfy the requirement lines, sorted by name; no line, no package.
 
-    `indexes` are asked besides, or instead of, those of the settings. `dependencies=False` takes the lines as the whole
-    answer. Raises LockImpossibleError with uv's explanation when nothing fits or something exists only as source,
-    UnreachableError when the index does not answer.
+    `indexes` are asked besides, or instead of, those of the settings. `provided` packages (name → version) are there
+    already: they count, and are not in the answer; `excluded` ones do not even count. `pins` (`name==version`) are kept
+    where they fit, but for those in `update`; what was uploaded after `exclude_newer` (RFC 3339) does not exist.
+    `dependencies=False` takes the lines as the whole answer. Raises LockImpossibleError with uv's explanation when
+    nothing fits or something exists only as source, UnreachableError when the index does not answer.
     """
     if not lines:
         return ()
-    preferences = preferences or Preferences()
+    provided = provided or {}
     with tempfile.TemporaryDirectory(prefix="envbuilder-uv-") as name:
         folder = Path(name)
         (folder / "requirements.in").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        (folder / "constraints.in").write_text("\n".join(constraints) + "\n", encoding="utf-8")
-        newer = ("--exclude-newer", preferences.exclude_newer) if preferences.exclude_newer is not None else ()
-        extra: tuple[str, ...] = (*newer, "--constraints", "constraints.in")
+        limits = [*constraints, *(f"{name}=={version}" for name, version in sorted(provided.items()))]
+        (folder / "constraints.in").write_text("\n".join(limits) + "\n", encoding="utf-8")
+        always = [word for name in sorted(provided) for word in ("--no-emit-package", name)]
+        always += ["--exclude-newer", exclude_newer] if exclude_newer is not None else []
+        if excluded:
+            (folder / "excludes.in").write_text("\n".join(excluded) + "\n", encoding="utf-8")
+            always += ["--excludes", "excludes.in"]
+        extra: tuple[str, ...] = (*always, "--constraints", "constraints.in")
         edges: dict[str, list[str]] = {}
         if dependencies:
             # pylock.toml has no graph; the text form has it in its `# via` comments, and takes what it finds in its
             # output file as what is preferred.
             text = folder / "requirements.txt"
-            text.write_text("\n".join(preferences.pins) + "\n", encoding="utf-8")
-            updates = [word for name in preferences.update for word in ("--upgrade-package", name)]
+            text.write_text("\n".join(pins) + "\n", encoding="utf-8")
+            updates = [word for name in update for word in ("--upgrade-package", name)]
             arguments = ("-o", str(text), "--annotation-style", "line", *extra, *updates)
             _compile(folder, target, settings, reporter, indexes, arguments)
             answer = text.read_text(encoding="utf-8")
             edges = _edges(answer)
             # The second form of the same answer comes from uv's cache.
             (folder / "answer.in").write_text(answer, encoding="utf-8")
-            extra = (*newer, "--constraints", "answer.in", "--offline")
+            extra = (*always, "--constraints", "constraints.in", "--constraints", "answer.in", "--offline")
         else:
             extra = (*extra, "--no-deps")
         pylock = folder / "pylock.toml"

@@ -56,6 +56,8 @@ class Workspace:
         found = {
             "ENVBUILDER_INDEX_URL": defaults.index_url.address if defaults.index_url is not None else "",
             "ENVBUILDER_EXTRA_INDEX_URLS": " ".join(one.address for one in defaults.extra_index_urls),
+            "ENVBUILDER_CHANNEL_ALIAS": defaults.channel_alias.raw if defaults.channel_alias is not None else "",
+            "ENVBUILDER_CHANNEL_MIRRORS": " ".join(f"{of.raw}={by.raw}" for of, by in defaults.channel_mirrors),
             "ENVBUILDER_CA_FILE": "",
         }
         if ca_file is not None:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 from envbuilder import package_index
 from envbuilder.amendment import check_keys
 from envbuilder.base_request import BaseRequest, read_image
+from envbuilder.channel import Address
 from envbuilder.environment_reference import EnvironmentReference
 from envbuilder.environment_yaml import NAME, Environment
 from envbuilder.errors import InvalidFileError, Source
 from envbuilder.fields import Stated, describe, get_document, get_mapping, get_sequence, get_text, get_texts
 from envbuilder.package_index import PackageIndex, normal_url
+from envbuilder.pip_line import Line
 from envbuilder.problems import Problems, shown
 from envbuilder.python_request import PythonRequest
 from envbuilder.yaml_text import EMPTY, Node, load
@@ -26,7 +28,16 @@ if TYPE_CHECKING:
 FILE: Final = "envbuilder.yaml"
 
 _KEYS: Final = ("defaults", "allowed_indexes", "environments", "rules")
-_DEFAULTS: Final = ("base_image", "engine", "platform", "index_url", "extra_index_urls", "ca_file")
+_DEFAULTS: Final = (
+    "base_image",
+    "engine",
+    "platform",
+    "index_url",
+    "extra_index_urls",
+    "channel_alias",
+    "channel_mirrors",
+    "ca_file",
+)
 _ENGINES: Final = ("auto", "docker", "oci")
 _PLATFORMS: Final = ("linux/amd64", "linux/arm64")
 
@@ -42,6 +53,10 @@ class Defaults:
     platform: Stated[str] | None = None
     index_url: PackageIndex | None = None
     extra_index_urls: tuple[PackageIndex, ...] = ()
+    channel_alias: Line | None = None
+    """What the names of conda channels are below."""
+    channel_mirrors: tuple[tuple[Line, Line], ...] = ()
+    """Who is asked instead of an address; the lock keeps the address."""
     ca_file: Stated[str] | None = None
     """The path of a PEM file, relative to the workspace."""
 
@@ -153,8 +168,32 @@ def _defaults(members: Mapping[str, Node], source: Source, problems: Problems) -
         platform=_one_of(members, "platform", _PLATFORMS, source, problems),
         index_url=package_index.read("index_url", index, problems) if index is not None else None,
         extra_index_urls=tuple(one for one in extra if one is not None),
+        channel_alias=_address(get_text(members, "channel_alias", source, problems), problems),
+        channel_mirrors=tuple(_mirrors(members, source, problems)),
         ca_file=get_text(members, "ca_file", source, problems),
     )
+
+
+def _mirrors(members: Mapping[str, Node], source: Source, problems: Problems) -> Iterable[tuple[Line, Line]]:
+    where = source.child("channel_mirrors")
+    pairs = get_mapping(members, "channel_mirrors", source, problems) or EMPTY
+    for address in pairs:
+        of = _address(Stated(value=address, source=where.child(address)), problems)
+        by = _address(get_text(pairs, address, where, problems), problems)
+        if of is not None and by is not None:
+            yield of, by
+
+
+def _address(stated: Stated[str] | None, problems: Problems) -> Line | None:
+    """Read the URL of a conda channel, or of what channels are below."""
+    if stated is None:
+        return None
+    try:
+        Address.parse(stated.value, where=stated.source)
+    except InvalidFileError as error:
+        problems.extend(error.problems)
+        return None
+    return Line.of(stated.value, source=stated.source)
 
 
 def _one_of(

@@ -146,6 +146,11 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a shell in a match spec": (with_match_spec("openblas=1;id"), "is not a version"),
     "a shell in a build": (with_match_spec("openblas 1 $(id)"), "the build string cannot be read"),
     "a shell in a channel": (with_conda("channels: ['x; id']\n" + CONDA), "is not a channel"),
+    "a folder as a channel": (
+        with_conda("channels: ['file:///root']\n" + CONDA),
+        "a folder of the machine that builds",
+    ),
+    "a folder as a match spec's channel": (with_match_spec("/root::openblas"), "a folder of the machine that builds"),
     "a newline in a channel": (with_conda('channels: ["x\\nid"]\n' + CONDA), "is not a channel"),
     "a line that takes time": (with_requirement("a" * 19_000 + "!" + "[" * 900), "is not a requirement"),
     "a Python that takes time": (with_match_spec("python=" + "3." * 400 + "x"), "is not a Python version"),

@@ -511,3 +511,12 @@ def test_every_pip_line_ends_up_as_a_requirement(tmp_path: Path, lines: list[str
     spec = resolve(write(tmp_path, conda_yaml=conda("six", *lines)))
     assert len(spec.requirements) == len(lines) + 1
     assert resolve(write(tmp_path, conda_yaml=conda(*lines, "six"))).digest == spec.digest
+
+
+def test_a_folder_of_this_machine_is_no_channel_of_a_model(tmp_path: Path) -> None:
+    text = "channels: ['FILE:///srv', conda-forge]\ndependencies: [python=3.9, '~/c::openblas', 'conda-forge::mkl']\n"
+    problems = refused(write(tmp_path, conda_yaml=text))
+    assert [problem.what for problem in problems] == [
+        "the channel `FILE:///srv` is a folder of the machine that builds",
+        "the channel `~/c` is a folder of the machine that builds",
+    ]

@@ -191,3 +191,40 @@ def test_any_document_is_read_or_refused(document: object) -> None:
     except InvalidFileError:
         return
     assert all(one.environment for one in found.rules)
+
+
+def test_conda_channels_have_an_alias_and_mirrors_whose_credentials_are_not_shown() -> None:
+    found = WorkspaceYaml.parse(
+        """
+defaults:
+  channel_alias: https://u:s3cret@conda.example
+  channel_mirrors: {https://conda.anaconda.org/conda-forge: "https://mirror.example/t/s3cret/forge"}
+""",
+        file="envbuilder.yaml",
+    ).defaults
+    assert found.channel_alias is not None
+    assert (found.channel_alias.value, found.channel_alias.raw) == (
+        "https://***@conda.example",
+        "https://u:s3cret@conda.example",
+    )
+    assert [(of.value, by.value) for of, by in found.channel_mirrors] == [
+        ("https://conda.anaconda.org/conda-forge", "https://mirror.example/t/***/forge")
+    ]
+    assert "s3cret" not in str(found.channel_alias)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("channel_alias: conda-forge", "defaults.channel_alias"),
+        ("channel_mirrors: {conda-forge: https://m}", "defaults.channel_mirrors.conda-forge"),
+        ("channel_mirrors: {https://c: ftp://m}", "defaults.channel_mirrors.https://c"),
+    ],
+)
+def test_what_is_no_channels_address_is_refused(text: str, key: str) -> None:
+    with pytest.raises(InvalidFileError) as caught:
+        WorkspaceYaml.parse(f"defaults: {{{text}}}", file="envbuilder.yaml")
+    (problem,) = caught.value.problems
+    assert "is not a channel" in problem.what
+    assert problem.where is not None
+    assert problem.where.key == key

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from envbuilder.conda_settings import CondaSettings
+from envbuilder.errors import InvalidFileError
+from envbuilder.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read(tmp_path: Path, **environ: str) -> CondaSettings:
+    machine = Settings.from_environ({"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null", **environ})
+    return CondaSettings.from_environ(environ, settings=machine)
+
+
+def test_nothing_set_means_the_public_channels(tmp_path: Path) -> None:
+    settings = read(tmp_path)
+    assert settings.channel_alias.url == "https://conda.anaconda.org"
+    assert (settings.mirrors, settings.environ) == ((), ())
+
+
+def test_our_own_alias_wins_over_condas(tmp_path: Path) -> None:
+    conda, ours = "https://conda.example/c", "https://user:canary@ours.example/c/"
+    assert read(tmp_path, CONDA_CHANNEL_ALIAS=conda).channel_alias.url == conda
+    settings = read(tmp_path, CONDA_CHANNEL_ALIAS=conda, ENVBUILDER_CHANNEL_ALIAS=ours)
+    assert settings.channel_alias.url == "https://ours.example/c"
+    assert settings.channel_alias.authorization is not None
+    assert "canary" not in repr(settings)
+
+
+def test_mirrors_are_read_in_their_order(tmp_path: Path) -> None:
+    text = "https://a.example=https://m1.example/x  https://b.example/c=https://m2.example https://a.example/=https://m3.example"
+    settings = read(tmp_path, ENVBUILDER_CHANNEL_MIRRORS=text)
+    assert [(of.url, [one.url for one in by]) for of, by in settings.mirrors] == [
+        ("https://a.example", ["https://m1.example/x", "https://m3.example"]),
+        ("https://b.example/c", ["https://m2.example"]),
+    ]
+
+
+@pytest.mark.parametrize("text", ["https://a.example", "conda-forge=https://m.example", "https://a.example=m"])
+def test_what_is_no_mirror_is_refused_with_its_place(text: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidFileError) as caught:
+        read(tmp_path, ENVBUILDER_CHANNEL_MIRRORS=f"https://x.example=https://y.example {text}")
+    assert str(caught.value.problems[0].where) == "ENVBUILDER_CHANNEL_MIRRORS: [1]"
+
+
+def test_an_alias_that_is_no_url_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFileError) as caught:
+        read(tmp_path, ENVBUILDER_CHANNEL_ALIAS="conda.example")
+    assert str(caught.value.problems[0].where) == "ENVBUILDER_CHANNEL_ALIAS"
+
+
+def test_the_program_gets_proxies_certificates_and_the_places_of_credentials(tmp_path: Path) -> None:
+    ca, auth = tmp_path / "ca.pem", tmp_path / "auth.json"
+    ca.write_text("")
+    auth.write_text("{}")
+    settings = read(
+        tmp_path,
+        HTTPS_PROXY="http://proxy.example",
+        ENVBUILDER_CA_FILE=str(ca),
+        RATTLER_AUTH_FILE=str(auth),
+        NETRC="/n",
+        RATTLER_CACHE_DIR="/stray",
+    )
+    environ = settings.program_environ()
+    assert environ["HTTPS_PROXY"] == "http://proxy.example"
+    assert environ["SSL_CERT_FILE"] == str(ca)
+    assert environ["RATTLER_AUTH_FILE"] == str(auth)
+    assert environ["NETRC"] == "/n"
+    assert "RATTLER_CACHE_DIR" not in environ
+
+
+def test_a_file_of_credentials_that_is_not_there_is_told(tmp_path: Path) -> None:
+    settings = read(tmp_path, RATTLER_AUTH_FILE=str(tmp_path / "absent.json"))
+    with pytest.raises(InvalidFileError, match="no such file of credentials"):
+        settings.program_environ()
