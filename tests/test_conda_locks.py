@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from uv import find_uv_bin
 
 from tests.conda_channel import package, python_package, sample, write_channel
 from tests.conftest import BASE, EXAMPLES
@@ -169,6 +170,29 @@ def test_conda_lock_reads_and_renders_the_lock(envbuilder: Call, place: Place, t
     explicit = (tmp_path / "conda-linux-64.lock").read_text()
     assert re.search(r"/linux-64/numpy-1\.26\.4-\S+\.conda#[0-9a-f]{32}$", explicit, re.MULTILINE)
     assert "requests" in (tmp_path / "conda-linux-64.lock.yml").read_text()
+
+
+def test_a_lock_is_written_for_pip_and_conda_too(envbuilder: Call, place: Place, tmp_path: Path) -> None:
+    place.ask("python=3.11", "hello", pip=("idna==3.10",))
+    explicit = lock(envbuilder, place, "--format", "explicit")
+    assert re.search(r"^file:.*/noarch/hello-2\.0-\S+\.conda#[0-9a-f]{32}$", explicit, re.MULTILINE)
+    requirements = tmp_path / "requirements.txt"
+    lock(envbuilder, place, "--format", "requirements", "-o", str(requirements))
+    pylock = tmp_path / "pylock.toml"
+    lock(envbuilder, place, "--format", "pylock", "-o", str(pylock))
+    for file in (requirements, pylock):
+        finished = subprocess.run(
+            [
+                *(find_uv_bin(), "pip", "install", "--require-hashes", "--no-config", "-r", str(file)),
+                *("--target", str(tmp_path / file.stem), "--python-version", "3.11"),
+            ],
+            env={**os.environ, "UV_PYTHON_DOWNLOADS": "never"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stderr
+        assert (tmp_path / file.stem / "idna" / "core.py").is_file()
 
 
 def test_the_workspace_says_where_channels_are(cache: Path, place: Place, tmp_path: Path) -> None:
