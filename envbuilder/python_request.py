@@ -102,8 +102,15 @@ class PythonRequest:
     @property
     def minor(self) -> str | None:
         """The one minor version that is allowed, such as `3.11`, or None."""
-        minors = {f"{version.major}.{version.minor}" for version in self._witnesses() if self._allows(version)}
-        return minors.pop() if len(minors) == 1 else None
+        found = None
+        for version in self._witnesses():
+            if self._allows(version):
+                minor = f"{version.major}.{version.minor}"
+                # Two are as good as all: a long request has a million witnesses.
+                if found not in {None, minor}:
+                    return None
+                found = minor
+        return found
 
     @property
     def meaning(self) -> str:

@@ -182,6 +182,9 @@ def _parsed(body: str) -> ParsedRequirement:
         # `packaging` reads names with `_` at the end, and not what it writes for them.
         if not is_normalized_name(canonicalize_name(name)):
             raise _RefusedError(f"`{shown(name)}` is not a name", "end the name with a letter or a digit")
+    # `int()` refuses to read thousands of digits, and no version has them.
+    if re.search(r"\d{100}", f"{parsed.specifier} {parsed.marker}"):
+        raise _RefusedError("a number of more than 100 digits is not part of a version", "write `name==version`")
     for clause in parsed.specifier:
         if clause.operator == "===" and not _ARBITRARY_VERSION.fullmatch(clause.version):
             raise _RefusedError(f"`{shown(clause.version)}` is not a version", "write `name==version`")

@@ -35,7 +35,7 @@ def redact(text: str) -> str:
     # A URL may hold another one: a proxy's, or the next of a list.
     cleaned = re.sub(r"(?<=://)(?:(?!://)[^\s'\"])*", lambda found: _redact_authority(found[0]), text)
     # `NAME:TAG@sha256:…` is an image.
-    cleaned = re.sub(r"(^|[\s=+])[^\s/@:=+]{1,1000}:[^\s/@]{1,1000}@(?!sha256:)(?=[^\s])", r"\1***@", cleaned)
+    cleaned = re.sub(r"(^|[\s=+]|//)[^\s/@:=+]{1,1000}:[^\s/@]{1,1000}@(?!sha256:)(?=[^\s])", r"\1***@", cleaned)
     # A token of conda's servers behind a host that stands without a scheme; `./t/NAME.whl` is a path.
     return re.sub(r"(?<![\w./-])(\w[\w-]{0,62}(?:\.[\w-]{1,63}){1,9}(?::\d{1,5})?/t/)[^/\s]+", r"\1***", cleaned)
 

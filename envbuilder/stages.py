@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from envbuilder import disk, locking, model_store, model_uri, resolution, server_kit
+from envbuilder import disk, locking, model_store, model_uri, repair, resolution, server_kit
 from envbuilder.bases import BaseReference
 from envbuilder.errors import (
     BaseImageError,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from envbuilder.environment_spec import EnvironmentSpec
     from envbuilder.lockfile import Lock
     from envbuilder.machine import Machine
+    from envbuilder.override import Override
     from envbuilder.smoke import SmokeReport
 
 EngineName = Literal["auto", "docker", "oci"]
@@ -61,6 +62,9 @@ class Choices:
     """An environment for this build: `NAME:VERSION`, `NAME@LABEL`, a file, or YAML in braces."""
 
     workspace: Workspace | None = None
+    repairs: bool = True
+    """Mend known breakages of old pins by the rules of `repair`."""
+
     base: str | None = None
     platform: str | None = None
     lock: Path | None = None
@@ -175,10 +179,22 @@ def resolve_model(model: Model, choices: Choices) -> EnvironmentSpec:
     """Say what environment a model gets that is read already."""
     workspace = choices.workspace or Workspace(directory=Path(), says=WorkspaceYaml())
     override = workspace.override(model, choices.environment, source=Source(file="--environment"))
-    spec = resolution.resolve(model, override, allowed_indexes=workspace.says.allowed_indexes)
-    if choices.python is None:
+    return _decided(model, override, choices)
+
+
+def _decided(model: Model, override: Override | None, choices: Choices) -> EnvironmentSpec:
+    says = choices.workspace.says if choices.workspace is not None else WorkspaceYaml()
+    spec = resolution.resolve(model, override, allowed_indexes=says.allowed_indexes)
+    if choices.python is not None:
+        spec = resolution.with_python(spec, choices.python, source=Source(file="--python"))
+    if not choices.repairs:
         return spec
-    return resolution.with_python(spec, choices.python, source=Source(file="--python"))
+    return repair.repaired(spec, model.mlmodel, switched_off=frozenset(one.value for one in says.repairs_off))
+
+
+def _tell_repairs(spec: EnvironmentSpec, machine: Machine) -> None:
+    for one in repair.repairs_of(spec):
+        machine.reporter.warning(f"repaired by the rule `{one.name}`: {one.reason}")
 
 
 def resolve_pair(
@@ -189,9 +205,7 @@ def resolve_pair(
     model = read_model(first, machine=machine)
     if model_uri.is_uri(second) or (Path(second).exists() and Path(second).suffix not in {".yaml", ".yml"}):
         return resolve_model(model, choices), resolve(second, choices, machine=machine)
-    allowed = workspace.says.allowed_indexes if workspace is not None else ()
-    own = resolution.resolve(model, allowed_indexes=allowed)
-    return own, resolve_model(model, replace(choices, environment=second))
+    return _decided(model, None, choices), resolve_model(model, replace(choices, environment=second))
 
 
 def _defaults(choices: Choices) -> Defaults:
@@ -257,6 +271,7 @@ def make_lock(model: str | Path, choices: Choices, *, machine: Machine) -> Lock:
     timings = Timings(machine.reporter)
     with timings.stage("resolve"):
         spec = resolve(model, choices, machine=machine)
+    _tell_repairs(spec, machine)
     _, engine = choose_engine(choices, machine)
     base = _base(spec, engine, choices, machine, timings)
     with timings.stage("lock") as note:
@@ -280,6 +295,7 @@ def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: M
         model = read_model(given, machine=machine)
     with timings.stage("resolve"):
         spec = resolve_model(model, choices)
+    _tell_repairs(spec, machine)
     _check_buildable(spec, machine)
     base = _base(spec, engine, choices, machine, timings)
     with timings.stage("lock") as note:

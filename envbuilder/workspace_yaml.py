@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from envbuilder.package_index import PackageIndex, normal_url
 from envbuilder.pip_line import Line
 from envbuilder.problems import Problems, shown
 from envbuilder.python_request import PythonRequest
+from envbuilder.repair import REPAIRS
 from envbuilder.yaml_text import EMPTY, Node, load
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 FILE: Final = "envbuilder.yaml"
 
-_KEYS: Final = ("defaults", "allowed_indexes", "environments", "rules")
+_KEYS: Final = ("defaults", "allowed_indexes", "environments", "rules", "repairs")
 _DEFAULTS: Final = (
     "base_image",
     "engine",
@@ -105,6 +107,8 @@ class WorkspaceYaml:
     """The places that models may name, in the spelling of `normal_url`."""
     versions: tuple[Versions, ...] = ()
     rules: tuple[Rule, ...] = ()
+    repairs_off: tuple[Stated[str], ...] = ()
+    """The names of the repairs that are not made."""
 
     @classmethod
     def parse(cls, text: str | bytes, *, file: str) -> WorkspaceYaml:
@@ -123,12 +127,14 @@ class WorkspaceYaml:
         ]
         versions = tuple(_versions(document, source, problems))
         rules = tuple(_rules(document, source, problems))
+        repairs_off = _repairs_off(document, source, problems)
         problems.finish()
         return cls(
             defaults=defaults,
             allowed_indexes=tuple(normal_url(one.url) for one in allowed if one is not None),
             versions=versions,
             rules=rules,
+            repairs_off=repairs_off,
         )
 
     def versions_of(self, name: str) -> Versions:
@@ -246,6 +252,22 @@ def _rules(document: Mapping[str, Node], source: Source, problems: Problems) -> 
                 environment=environment,
                 source=where,
             )
+
+
+def _repairs_off(document: Mapping[str, Node], source: Source, problems: Problems) -> tuple[Stated[str], ...]:
+    members = get_mapping(document, "repairs", source, problems) or EMPTY
+    check_keys(members, ("off",), source.child("repairs"), problems)
+    known = [one.name for one in REPAIRS]
+    found = get_texts(members, "off", source.child("repairs"), problems)
+    for stated in found:
+        if stated.value not in known:
+            near = difflib.get_close_matches(stated.value, known, n=1)
+            problems.add(
+                f"there is no repair `{shown(stated.value)}`",
+                where=stated.source,
+                fix=f"did you mean `{near[0]}`?" if near else "`envbuilder resolve` names those it makes",
+            )
+    return found
 
 
 def _environment(

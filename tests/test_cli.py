@@ -69,6 +69,17 @@ def test_resolve_shows_people_where_each_line_comes_from_and_what_it_replaced(ca
     assert [item["value"] for item in bumped["replaced"]] == ["scikit-learn==1.7.2"]
 
 
+def test_a_repair_is_named_with_its_reason(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "MLmodel").write_bytes((EXAMPLES / "scale" / "MLmodel").read_bytes())
+    (tmp_path / "requirements.txt").write_text("mlflow==2.9.2\n")
+    finished = call(cache, "resolve", str(tmp_path))
+    assert "envbuilder: repairs.setuptools-for-pkg-resources" in finished.stderr
+    assert "repaired by the rule `setuptools-for-pkg-resources`: it imports pkg_resources" in finished.stderr
+    (told,) = result(cache, "resolve", str(tmp_path))["repairs"]
+    assert told["name"] == "setuptools-for-pkg-resources"
+    assert result(cache, "resolve", str(tmp_path), "--no-repairs")["repairs"] == []
+
+
 def test_diff_exits_with_1_where_two_specs_differ(cache: Path) -> None:
     workspace = ("--workspace", str(EXAMPLES / "workspace"))
     iris = str(EXAMPLES / "iris")

@@ -229,3 +229,10 @@ def test_hostile_names_and_versions_are_refused(name: str, hostile: str, rest: s
     for line in (f"{name}{hostile}{rest}", f"{name}==1{hostile}{rest}", f"{name}==={rest}{hostile}{rest}"):
         found = classify(Line.of(line, source=SOURCE))
         assert not any(isinstance(one, Requirement) for one in found)
+
+
+@pytest.mark.parametrize("line", ["six==" + "1" * 5000, "six>=1; python_version > '" + "3" * 5000 + "'"])
+def test_a_number_without_end_is_no_version(line: str) -> None:
+    (problem,) = classify(Line.of(line, source=SOURCE))
+    assert isinstance(problem, Problem)
+    assert problem.what == "a number of more than 100 digits is not part of a version"

@@ -214,3 +214,15 @@ def test_a_model_is_compared_with_itself_under_an_environment(machine: Machine) 
     first, second = stages.resolve_pair(EXAMPLES / "iris", str(EXAMPLES / "scale"), workspace=None, machine=machine)
     assert (first.environment, second.environment) == (None, None)
     assert first.digest != second.digest
+
+
+def test_known_breakages_of_old_pins_are_mended_unless_switched_off(machine: Machine, tmp_path: Path) -> None:
+    model = tmp_path / "old"
+    model.mkdir()
+    (model / "MLmodel").write_bytes((EXAMPLES / "scale" / "MLmodel").read_bytes())
+    (model / "requirements.txt").write_text("mlflow==2.9.2\n")
+    mended = stages.resolve(model, Choices(), machine=machine)
+    assert "setuptools<81" in mended.requirement_lines()
+    off = workspace(tmp_path, "repairs: {off: [setuptools-for-pkg-resources]}")
+    for choices in (Choices(repairs=False), Choices(workspace=off)):
+        assert stages.resolve(model, choices, machine=machine).requirement_lines() == ("mlflow==2.9.2",)

@@ -228,3 +228,20 @@ def test_what_is_no_channels_address_is_refused(text: str, key: str) -> None:
     assert "is not a channel" in problem.what
     assert problem.where is not None
     assert problem.where.key == key
+
+
+def test_repairs_are_switched_off_by_name() -> None:
+    found = WorkspaceYaml.parse("repairs: {off: [numpy-before-2]}", file="envbuilder.yaml")
+    assert [one.value for one in found.repairs_off] == ["numpy-before-2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [("numpy-befor-2", "did you mean `numpy-before-2`?"), ("zzz", "`envbuilder resolve` names those it makes")],
+)
+def test_a_repair_that_does_not_exist_is_refused(name: str, fix: str) -> None:
+    with pytest.raises(InvalidFileError) as caught:
+        WorkspaceYaml.parse(f"repairs: {{off: [{name}]}}", file="envbuilder.yaml")
+    (problem,) = caught.value.problems
+    assert (problem.what, problem.fix) == (f"there is no repair `{name}`", fix)
+    assert str(problem.where) == "envbuilder.yaml: repairs.off[0]"

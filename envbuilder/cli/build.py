@@ -16,6 +16,7 @@ from envbuilder.cli.common import (
     model_argument,
     platform_option,
     python_option,
+    repairs_option,
     verb,
 )
 from envbuilder.cli.console import print_build
@@ -38,6 +39,7 @@ from envbuilder.cli.console import print_build
 @platform_option
 @engine_option
 @environment_option
+@repairs_option
 def command(invocation: Invocation, model: str, **choices: Any) -> None:  # noqa: ANN401
     """Build an image that serves MODEL, try it, and name it; prints REFERENCE@DIGEST."""
     report = stages.build(model, stages.Choices(**choices, workspace=invocation.workspace), machine=invocation.machine)

@@ -135,6 +135,9 @@ environment_option = click.option(
     metavar="REF",
     help="Put this environment over the model's own: `NAME:VERSION`, `NAME@latest`, a file, or YAML in braces.",
 )
+repairs_option = click.option(
+    "--repairs/--no-repairs", default=True, help="Mend known breakages of old pins, and say so (the default)."
+)
 model_argument = click.argument("model", metavar="MODEL")
 
 

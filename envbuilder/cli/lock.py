@@ -16,6 +16,7 @@ from envbuilder.cli.common import (
     model_argument,
     platform_option,
     python_option,
+    repairs_option,
     verb,
 )
 
@@ -43,6 +44,7 @@ from envbuilder.cli.common import (
 @platform_option
 @engine_option
 @environment_option
+@repairs_option
 def command(
     invocation: Invocation,
     model: str,

@@ -16,6 +16,7 @@ from envbuilder.cli.common import (
     model_argument,
     platform_option,
     python_option,
+    repairs_option,
     verb,
 )
 
@@ -29,6 +30,7 @@ from envbuilder.cli.common import (
 @platform_option
 @engine_option
 @environment_option
+@repairs_option
 def command(invocation: Invocation, model: str, output: Path, **choices: Any) -> None:  # noqa: ANN401
     """Write the build context of MODEL, with its Dockerfile, to a new directory."""
     stages.render(model, stages.Choices(**choices, workspace=invocation.workspace), output, machine=invocation.machine)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from envbuilder import stages
-from envbuilder.cli.common import Invocation, environment_option, model_argument, python_option, verb
+from typing import Any
+
+from envbuilder import repair, stages
+from envbuilder.cli.common import Invocation, environment_option, model_argument, python_option, repairs_option, verb
 from envbuilder.cli.tables import print_spec
 
 
@@ -11,10 +13,14 @@ from envbuilder.cli.tables import print_spec
 @model_argument
 @environment_option
 @python_option
-def command(invocation: Invocation, model: str, environment: str | None, python: str | None) -> None:
+@repairs_option
+def command(invocation: Invocation, model: str, **arguments: Any) -> None:  # noqa: ANN401
     """Print what MODEL (a directory or a URI) asks for, as YAML, with the place of each value and what it replaced."""
-    choices = stages.Choices(environment=environment, python=python, workspace=invocation.workspace)
+    choices = stages.Choices(**arguments, workspace=invocation.workspace)
     spec = stages.resolve(model, choices, machine=invocation.machine)
-    invocation.data(spec.to_dict(), spec.to_text())
+    repairs = [{"name": one.name, "reason": one.reason} for one in repair.repairs_of(spec)]
+    invocation.data({**spec.to_dict(), "repairs": repairs}, spec.to_text())
     if not invocation.quiet:
         print_spec(invocation.reporter.console, spec)
+        for one in repairs:
+            invocation.say(f"repaired by the rule `{one['name']}`: {one['reason']}")
