@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envbuilder.image_store import ImageStore
+from tests.conda_channel import sample, write_channel
 from tests.conftest import BASE, EXAMPLES
 
 if TYPE_CHECKING:
@@ -147,9 +148,18 @@ def test_a_model_that_does_not_load(envbuilder: Callable[..., Outcome], model: P
     check(build(envbuilder, model), 6, "did not start", "no_such_module")
 
 
-def test_a_conda_package_is_not_dropped_silently(envbuilder: Callable[..., Outcome], model: Path) -> None:
+def test_a_conda_package_that_no_channel_has(envbuilder: Callable[..., Outcome], model: Path, tmp_path: Path) -> None:
     edit(model / "conda.yaml", "- pip\n", "- pip\n- openblas=0.3\n")
-    check(build(envbuilder, model), 5, "openblas", "conda.yaml: dependencies[2]")
+    write_channel(tmp_path / "channels" / "conda-forge", sample())
+    outcome = build(envbuilder, model, ENVBUILDER_CHANNEL_ALIAS=(tmp_path / "channels").as_uri())
+    check(outcome, 5, "openblas", "conda.yaml: dependencies[2]")
+
+
+def test_a_channel_that_cannot_be_reached(envbuilder: Callable[..., Outcome], model: Path) -> None:
+    edit(model / "conda.yaml", "- pip\n", "- pip\n- openblas=0.3\n")
+    outcome = build(envbuilder, model, ENVBUILDER_CHANNEL_ALIAS="http://somebody:hidden-word@127.0.0.1:9")
+    check(outcome, 7, "conda-forge", "conda.yaml: channels[0]")
+    assert "hidden-word" not in outcome.stderr
 
 
 def test_a_lock_of_another_model(envbuilder: Callable[..., Outcome], model: Path, tmp_path: Path) -> None:
