@@ -169,9 +169,8 @@ def test_the_workspaces_defaults_hold_where_nothing_else_is_said(machine: Machin
         ("{amend: {system_packages: {add: [libgomp1]}}}", BuildFailedError, "the system package `libgomp1`"),
         ("{build: {path: CONTEXT}}", BaseImageError, "the base is to be built from"),
         ("{amend: {pip: {add: ['six @ git+https://h/six@1']}}}", LockImpossibleError, "is fetched from one place"),
-        ("{amend: {conda: {add: [openblas]}}}", LockImpossibleError, "`openblas` is a conda package"),
     ],
-    ids=["system package", "build context", "repository", "conda package"],
+    ids=["system package", "build context", "repository"],
 )
 @pytest.mark.network
 def test_what_this_version_cannot_build_is_refused_and_never_dropped(
