@@ -17,7 +17,7 @@ bench: ## measure against MLflow's own builder, see bench/README.md
 INPUTS ?= 5000
 
 fuzz: ## read INPUTS mutated inputs with each reader, see tests/fuzz/fuzz.py
-	@.ci/setup fuzz && .venv/bin/python -m tests.fuzz.fuzz --inputs $(INPUTS)
+	@.ci/setup dev && .venv/bin/python -m tests.fuzz.fuzz --inputs $(INPUTS)
 
 clean:
 	rm -rf .venv
