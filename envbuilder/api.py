@@ -9,22 +9,23 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbuilder import diagnosis, spec_diff, stages
+from envbuilder import diagnosis, model_environment, spec_diff, stages
+from envbuilder.choices import ENGINE_NAMES, Choices
 from envbuilder.machine import Machine
 from envbuilder.reporter import Reporter
 from envbuilder.settings import Settings
-from envbuilder.stages import Choices
 from envbuilder.workspace import Workspace
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from envbuilder.choices import EngineName
     from envbuilder.diagnosis import Finding
     from envbuilder.engine import Running
     from envbuilder.environment_spec import EnvironmentSpec
     from envbuilder.lockfile import Lock
     from envbuilder.spec_diff import Difference
-    from envbuilder.stages import BuildReport, EngineName
+    from envbuilder.stages import BuildReport
 
 __all__ = ["Choices", "Workspace", "build", "diff", "doctor", "lock", "render", "resolve", "run", "this_machine"]
 
@@ -41,14 +42,14 @@ def this_machine(
 
 def resolve(model: str | Path, choices: Choices = _NO_CHOICES, *, machine: Machine | None = None) -> EnvironmentSpec:
     """Return what the model's environment, or the one chosen for it, asks for."""
-    return stages.resolve(model, choices, machine=machine or this_machine())
+    return model_environment.resolve(model, choices, machine=machine or this_machine())
 
 
 def diff(
     first: str | Path, second: str, *, workspace: Workspace | None = None, machine: Machine | None = None
 ) -> tuple[Difference, ...]:
     """Return what two models ask for differently; where `second` is an environment, the model without and with it."""
-    pair = stages.resolve_pair(first, second, workspace=workspace, machine=machine or this_machine())
+    pair = model_environment.resolve_pair(first, second, workspace=workspace, machine=machine or this_machine())
     return spec_diff.compare(*pair)
 
 
@@ -79,5 +80,5 @@ def run(
 def doctor(*, machine: Machine | None = None) -> tuple[Finding, ...]:
     """Return what this machine can do, and the fix for what it cannot."""
     machine = machine or this_machine()
-    engines = [(name, stages.engine_module(name).available(machine)) for name in stages.ENGINE_NAMES]
+    engines = [(name, stages.engine_module(name).available(machine)) for name in ENGINE_NAMES]
     return diagnosis.diagnose(machine, engines)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any
 
-from envbuilder import disk, locking, model_store, model_uri, repair, resolution, server_kit
+from envbuilder import disk, locking, model_environment, server_kit
 from envbuilder.bases import BaseReference
+from envbuilder.choices import ENGINE_NAMES, EngineName
 from envbuilder.errors import (
     BaseImageError,
     BuildFailedError,
@@ -23,66 +23,23 @@ from envbuilder.errors import (
 from envbuilder.image_plan import ImagePlan
 from envbuilder.image_reference import ImageReference
 from envbuilder.lockfile import SUBDIRS
-from envbuilder.model import Model
 from envbuilder.model_files import ModelFiles
-from envbuilder.model_uri import ModelUri
 from envbuilder.oci_image import Platform
 from envbuilder.reporter import Timings
 from envbuilder.version import __version__
-from envbuilder.workspace import Workspace
-from envbuilder.workspace_yaml import Defaults, WorkspaceYaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from envbuilder.base_image import BaseImage
+    from envbuilder.choices import Choices
     from envbuilder.engine import BuiltImage, Engine, Running
     from envbuilder.environment_spec import EnvironmentSpec
     from envbuilder.lockfile import Lock
     from envbuilder.machine import Machine
-    from envbuilder.override import Override
+    from envbuilder.model import Model
     from envbuilder.smoke import SmokeReport
-
-EngineName = Literal["auto", "docker", "oci"]
-ENGINE_NAMES: Final = ("docker", "oci")
-"""In the order in which `auto` tries them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """What the user chose; what is left open is decided here."""
-
-    engine: EngineName | None = None
-    """None: the workspace's, else `auto`."""
-
-    python: str | None = None
-    """A Python version that wins over what the model asks for."""
-
-    environment: str | None = None
-    """An environment for this build: `NAME:VERSION`, `NAME@LABEL`, a file, or YAML in braces."""
-
-    workspace: Workspace | None = None
-    repairs: bool = True
-    """Mend known breakages of old pins by the rules of `repair`."""
-
-    base: str | None = None
-    platform: str | None = None
-    lock: Path | None = None
-    """None: the workspace's for what is asked, else the one beside the model, else one that is made and kept here."""
-
-    update: tuple[str, ...] = ()
-    """Packages that a lock that exists is not to hold back; for `make_lock`."""
-
-    exclude_newer: str | None = None
-    """What was uploaded after this date does not exist; for `make_lock`."""
-
-    tag: str | None = None
-    output: Path | None = None
-    """A layout directory, or an archive when it ends in `.tar`."""
-
-    smoke: bool = True
-    rebuild: bool = False
-    """Build even where an image with the same content exists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +95,7 @@ def choose_engine(choices: Choices, machine: Machine) -> tuple[str, Engine]:
     Raises EngineMissingError with the reason of each that cannot be used.
     """
     reasons = []
-    stated = _defaults(choices).engine
+    stated = choices.defaults.engine
     name = choices.engine or (stated.value if stated is not None else "auto")
     for candidate in ENGINE_NAMES if name == "auto" else (name,):
         engine = engine_module(candidate)
@@ -152,69 +109,9 @@ def choose_engine(choices: Choices, machine: Machine) -> tuple[str, Engine]:
     )
 
 
-def read_model(model: str | Path, *, machine: Machine) -> Model:
-    """Read a model directory, or fetch the model that a URI names and read that."""
-    if isinstance(model, str) and model_uri.is_uri(model):
-        uri = ModelUri.parse(model, source=Source(file="MODEL"))
-        with Timings(machine.reporter).stage("fetch", str(uri)) as note:
-            fetched = model_store.fetch(uri, machine=machine)
-            note.text = str(fetched.location)
-        return Model.read(fetched.directory, name=_model_name(uri), shown_as=str(uri))
-    return Model.read(Path(model))
-
-
-def _model_name(uri: ModelUri) -> str:
-    """Return the registered name, or the last part of the path of what is not registered."""
-    if uri.kind in {"version", "alias", "stage", "latest"}:
-        return uri.name
-    return (uri.path or uri.location).rstrip("/").rpartition("/")[2] or uri.name
-
-
-def resolve(model: str | Path, choices: Choices, *, machine: Machine) -> EnvironmentSpec:
-    """Read the model and say what environment it gets: its own, the workspace's, or the one chosen for this build."""
-    return resolve_model(read_model(model, machine=machine), choices)
-
-
-def resolve_model(model: Model, choices: Choices) -> EnvironmentSpec:
-    """Say what environment a model gets that is read already."""
-    workspace = choices.workspace or Workspace(directory=Path(), says=WorkspaceYaml())
-    override = workspace.override(model, choices.environment, source=Source(file="--environment"))
-    return _decided(model, override, choices)
-
-
-def _decided(model: Model, override: Override | None, choices: Choices) -> EnvironmentSpec:
-    says = choices.workspace.says if choices.workspace is not None else WorkspaceYaml()
-    spec = resolution.resolve(model, override, allowed_indexes=says.allowed_indexes)
-    if choices.python is not None:
-        spec = resolution.with_python(spec, choices.python, source=Source(file="--python"))
-    if not choices.repairs:
-        return spec
-    return repair.repaired(spec, model.mlmodel, switched_off=frozenset(one.value for one in says.repairs_off))
-
-
-def _tell_repairs(spec: EnvironmentSpec, machine: Machine) -> None:
-    for one in repair.repairs_of(spec):
-        machine.reporter.warning(f"repaired by the rule `{one.name}`: {one.reason}")
-
-
-def resolve_pair(
-    first: str | Path, second: str, *, workspace: Workspace | None, machine: Machine
-) -> tuple[EnvironmentSpec, EnvironmentSpec]:
-    """Return what two models ask for; where `second` is an environment, the first model without and with it."""
-    choices = Choices(workspace=workspace)
-    model = read_model(first, machine=machine)
-    if model_uri.is_uri(second) or (Path(second).exists() and Path(second).suffix not in {".yaml", ".yml"}):
-        return resolve_model(model, choices), resolve(second, choices, machine=machine)
-    return _decided(model, None, choices), resolve_model(model, replace(choices, environment=second))
-
-
-def _defaults(choices: Choices) -> Defaults:
-    return choices.workspace.says.defaults if choices.workspace is not None else Defaults()
-
-
 def _stated_base(spec: EnvironmentSpec, choices: Choices) -> str | None:
     """Return the base that the environment asks for, else the workspace's."""
-    stated = spec.base or _defaults(choices).base_for(spec.python.value)
+    stated = spec.base or choices.defaults.base_for(spec.python.value)
     if stated is not None and stated.image is None:
         raise BaseImageError(
             f"the base is to be built from `{stated.context}`; this version builds none",
@@ -243,7 +140,7 @@ def default_base(spec: EnvironmentSpec) -> str:
 
 def platform_of(choices: Choices) -> Platform:
     """Return the platform to build for; raises InvalidFileError for one that envbuilder makes no images for."""
-    stated = _defaults(choices).platform
+    stated = choices.defaults.platform
     text = choices.platform or (stated.value if stated is not None else _own_platform())
     if text not in SUBDIRS:
         raise InvalidFileError(
@@ -270,8 +167,8 @@ def make_lock(model: str | Path, choices: Choices, *, machine: Machine) -> Lock:
     """
     timings = Timings(machine.reporter)
     with timings.stage("resolve"):
-        spec = resolve(model, choices, machine=machine)
-    _tell_repairs(spec, machine)
+        spec = model_environment.resolve(model, choices, machine=machine)
+    model_environment.tell_repairs(spec, machine)
     _, engine = choose_engine(choices, machine)
     base = _base(spec, engine, choices, machine, timings)
     with timings.stage("lock") as note:
@@ -292,10 +189,10 @@ def lock_output(packages_digest: str, choices: Choices) -> Path | None:
 def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: Machine, timings: Timings) -> ImagePlan:
     """Read, resolve, lock and plan."""
     with timings.stage("read"):
-        model = read_model(given, machine=machine)
+        model = model_environment.read_model(given, machine=machine)
     with timings.stage("resolve"):
-        spec = resolve_model(model, choices)
-    _tell_repairs(spec, machine)
+        spec = model_environment.resolve_model(model, choices)
+    model_environment.tell_repairs(spec, machine)
     _check_buildable(spec, machine)
     base = _base(spec, engine, choices, machine, timings)
     with timings.stage("lock") as note:

@@ -160,8 +160,8 @@ def test_render_writes_a_context_and_refuses_to_overwrite_one(cache: Path, tmp_p
 def test_run_serves_until_it_is_told_to_stop(cache: Path) -> None:
     built = result(cache, "build", str(EXAMPLES / "scale"), "--engine", "oci", "--base", BASE, "-t", "cli-run:1")
     child = subprocess.Popen(
-        [sys.executable, "-m", "envbuilder", "run", built["reference"], "--engine", "oci", "-p", "18123"],
-        env={**os.environ, "ENVBUILDER_CACHE_DIR": str(cache)},
+        [sys.executable, "-m", "envbuilder", "run", built["reference"], "-p", "18123"],
+        env={**os.environ, "ENVBUILDER_CACHE_DIR": str(cache), "DOCKER_HOST": "unix:///nowhere.sock"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -213,9 +213,9 @@ def test_doctor_looks_at_everything(cache: Path) -> None:
 
 def test_a_bug_says_so_and_leaves_a_report(tmp_path: Path) -> None:
     script = (
-        "from envbuilder import stages\n"
+        "from envbuilder import model_environment\n"
         "def broken(*arguments, **options): raise ZeroDivisionError('provoked')\n"
-        "stages.resolve = broken\n"
+        "model_environment.resolve = broken\n"
         "from envbuilder.cli import main\n"
         f"main(['resolve', {str(EXAMPLES / 'iris')!r}])\n"
     )

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envbuilder import stages
+from envbuilder import model_environment, stages
+from envbuilder.choices import Choices
 from envbuilder.errors import (
     BaseImageError,
     BuildFailedError,
@@ -15,7 +16,6 @@ from envbuilder.errors import (
     InvalidFileError,
     LockImpossibleError,
 )
-from envbuilder.stages import Choices
 from envbuilder.workspace import Workspace
 from tests.conftest import BASE, EXAMPLES
 
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     ],
 )
 def test_the_default_base_is_the_slim_image_of_the_python_asked_for(python: str, base: str, machine: Machine) -> None:
-    spec = stages.resolve(EXAMPLES / "iris", Choices(python=python), machine=machine)
+    spec = model_environment.resolve(EXAMPLES / "iris", Choices(python=python), machine=machine)
     assert stages.default_base(spec) == base
 
 
 def test_no_base_is_chosen_for_a_python_the_server_cannot_run_on(machine: Machine) -> None:
-    spec = stages.resolve(EXAMPLES / "iris", Choices(python="2.7"), machine=machine)
+    spec = model_environment.resolve(EXAMPLES / "iris", Choices(python="2.7"), machine=machine)
     with pytest.raises(BaseImageError, match=r"no base image provides Python 2\.7") as caught:
         stages.default_base(spec)
     assert "python>=3.8" in (caught.value.problems[0].fix or "")
@@ -138,17 +138,17 @@ def workspace(directory: Path, text: str) -> Workspace:
 
 def test_a_rule_of_the_workspace_gives_a_model_its_environment(machine: Machine) -> None:
     choices = Choices(workspace=Workspace.read(WORKSPACE))
-    spec = stages.resolve(EXAMPLES / "iris", choices, machine=machine)
+    spec = model_environment.resolve(EXAMPLES / "iris", choices, machine=machine)
     assert spec.environment is not None
     assert (spec.environment.value, spec.environment.source.key) == ("lean:1", "rules[0]")
     assert "scikit-learn==1.7.1" in spec.requirement_lines()
-    other = stages.resolve(EXAMPLES / "scale", choices, machine=machine)
+    other = model_environment.resolve(EXAMPLES / "scale", choices, machine=machine)
     assert other.environment is None
 
 
 def test_an_environment_chosen_for_one_build_wins_over_the_rule_and_that_one_is_kept(machine: Machine) -> None:
     choices = Choices(workspace=Workspace.read(WORKSPACE), environment="sklearn@stable")
-    spec = stages.resolve(EXAMPLES / "iris", choices, machine=machine)
+    spec = model_environment.resolve(EXAMPLES / "iris", choices, machine=machine)
     assert spec.environment is not None
     assert spec.environment.value == "sklearn:1.9"
     (lost,) = [one for one in spec.overridden if one.field == "environment"]
@@ -191,15 +191,15 @@ def test_an_amended_model_is_built_with_the_packages_and_variables_of_the_worksp
     assert report.base == "debian:bookworm"
     config = machine.store.image(report.image.digest).config
     assert ("OMP_NUM_THREADS", "1") in config.env
-    spec = stages.resolve(EXAMPLES / "iris", choices, machine=machine)
+    spec = model_environment.resolve(EXAMPLES / "iris", choices, machine=machine)
     assert dict(config.labels)["io.envbuilder.spec.digest"] == spec.digest
-    plain = stages.resolve(EXAMPLES / "iris", Choices(), machine=machine)
+    plain = model_environment.resolve(EXAMPLES / "iris", Choices(), machine=machine)
     assert spec.digest != plain.digest
 
 
 def test_a_variable_changes_the_image_and_not_what_is_locked(machine: Machine) -> None:
     one, other = (
-        stages.resolve(EXAMPLES / "scale", Choices(environment=environment), machine=machine)
+        model_environment.resolve(EXAMPLES / "scale", Choices(environment=environment), machine=machine)
         for environment in (None, "{amend: {environment_variables: {add: {A: b}}}}")
     )
     assert one.packages_digest == other.packages_digest
@@ -208,9 +208,11 @@ def test_a_variable_changes_the_image_and_not_what_is_locked(machine: Machine) -
 
 def test_a_model_is_compared_with_itself_under_an_environment(machine: Machine) -> None:
     said = Workspace.read(WORKSPACE)
-    plain, amended = stages.resolve_pair(EXAMPLES / "iris", "lean", workspace=said, machine=machine)
+    plain, amended = model_environment.resolve_pair(EXAMPLES / "iris", "lean", workspace=said, machine=machine)
     assert (plain.environment, amended.environment is None) == (None, False)
-    first, second = stages.resolve_pair(EXAMPLES / "iris", str(EXAMPLES / "scale"), workspace=None, machine=machine)
+    first, second = model_environment.resolve_pair(
+        EXAMPLES / "iris", str(EXAMPLES / "scale"), workspace=None, machine=machine
+    )
     assert (first.environment, second.environment) == (None, None)
     assert first.digest != second.digest
 
@@ -220,8 +222,8 @@ def test_known_breakages_of_old_pins_are_mended_unless_switched_off(machine: Mac
     model.mkdir()
     (model / "MLmodel").write_bytes((EXAMPLES / "scale" / "MLmodel").read_bytes())
     (model / "requirements.txt").write_text("mlflow==2.9.2\n")
-    mended = stages.resolve(model, Choices(), machine=machine)
+    mended = model_environment.resolve(model, Choices(), machine=machine)
     assert "setuptools<81" in mended.requirement_lines()
     off = workspace(tmp_path, "repairs: {off: [setuptools-for-pkg-resources]}")
     for choices in (Choices(repairs=False), Choices(workspace=off)):
-        assert stages.resolve(model, choices, machine=machine).requirement_lines() == ("mlflow==2.9.2",)
+        assert model_environment.resolve(model, choices, machine=machine).requirement_lines() == ("mlflow==2.9.2",)

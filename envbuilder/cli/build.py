@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from envbuilder import stages
+from envbuilder.choices import Choices
 from envbuilder.cli.common import (
     Invocation,
     base_option,
@@ -42,7 +43,7 @@ from envbuilder.cli.console import print_build
 @repairs_option
 def command(invocation: Invocation, model: str, **choices: Any) -> None:  # noqa: ANN401
     """Build an image that serves MODEL, try it, and name it; prints REFERENCE@DIGEST."""
-    report = stages.build(model, stages.Choices(**choices, workspace=invocation.workspace), machine=invocation.machine)
+    report = stages.build(model, Choices(**choices, workspace=invocation.workspace), machine=invocation.machine)
     if not invocation.quiet:
         print_build(invocation.reporter.console, report)
     invocation.data(report.to_dict(), f"{report.references[0]}@{report.image.digest}")

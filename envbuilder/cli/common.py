@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from envbuilder import disk
+from envbuilder.choices import ENGINE_NAMES
 from envbuilder.cli.console import ConsoleReporter
 from envbuilder.errors import EnvBuilderError
 from envbuilder.machine import Machine
 from envbuilder.settings import Settings
-from envbuilder.stages import ENGINE_NAMES
 from envbuilder.version import __version__
 from envbuilder.workspace import Workspace
 from envbuilder.workspace_yaml import FILE

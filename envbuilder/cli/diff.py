@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from envbuilder import spec_diff, stages
+from envbuilder import model_environment, spec_diff
 from envbuilder.cli.common import Invocation, verb
 from envbuilder.cli.tables import print_differences
 
@@ -14,7 +14,7 @@ from envbuilder.cli.tables import print_differences
 @click.argument("b", metavar="MODEL|ENVIRONMENT")
 def command(invocation: Invocation, a: str, b: str) -> int:
     """Compare two models, or MODEL with what ENVIRONMENT makes of it; exits with 1 when they differ."""
-    first, second = stages.resolve_pair(a, b, workspace=invocation.workspace, machine=invocation.machine)
+    first, second = model_environment.resolve_pair(a, b, workspace=invocation.workspace, machine=invocation.machine)
     found = spec_diff.compare(first, second)
     text = "\n".join(one.text for one in found) or "no difference"
     invocation.data(

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from envbuilder import disk, lock_export, stages
+from envbuilder.choices import Choices
 from envbuilder.cli.common import (
     Invocation,
     base_option,
@@ -54,7 +55,7 @@ def command(
 ) -> None:
     """Lock the environment of MODEL: every package with URL and sha256, as conda-lock.yml."""
     is_export = chosen_format in lock_export.FORMATS
-    choices = stages.Choices(**arguments, output=None if is_export else output, workspace=invocation.workspace)
+    choices = Choices(**arguments, output=None if is_export else output, workspace=invocation.workspace)
     lock = stages.make_lock(model, choices, machine=invocation.machine)
     if is_export:
         text = lock_export.FORMATS[chosen_format](lock)

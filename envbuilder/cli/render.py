@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from envbuilder import stages
+from envbuilder.choices import Choices
 from envbuilder.cli.common import (
     Invocation,
     base_option,
@@ -33,6 +34,6 @@ from envbuilder.cli.common import (
 @repairs_option
 def command(invocation: Invocation, model: str, output: Path, **choices: Any) -> None:  # noqa: ANN401
     """Write the build context of MODEL, with its Dockerfile, to a new directory."""
-    stages.render(model, stages.Choices(**choices, workspace=invocation.workspace), output, machine=invocation.machine)
+    stages.render(model, Choices(**choices, workspace=invocation.workspace), output, machine=invocation.machine)
     files = sorted(str(path.relative_to(output)) for path in output.rglob("*") if not path.is_dir())
     invocation.data({"directory": str(output), "files": files}, str(output))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envbuilder import layer, stages
+from envbuilder.choices import Choices
 from envbuilder.errors import SmokeTestFailedError
 from tests.conftest import BASE, EXAMPLE_NAMES, EXAMPLES, expected
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from envbuilder.choices import EngineName
     from envbuilder.machine import Machine
-    from envbuilder.stages import BuildReport, EngineName
+    from envbuilder.stages import BuildReport
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
 
@@ -49,7 +51,7 @@ def engine_machine(engine: EngineName, machine: Machine, request: pytest.Fixture
 
 
 def built(name: str, engine: EngineName, machine: Machine) -> BuildReport:
-    choices = stages.Choices(engine=engine, base=BASE, tag=f"envbuilder-test-{name}:1")
+    choices = Choices(engine=engine, base=BASE, tag=f"envbuilder-test-{name}:1")
     return stages.build(EXAMPLES / name, choices, machine=machine)
 
 
@@ -106,7 +108,7 @@ def test_a_model_that_raises_on_its_own_example_is_not_named(
     engine: EngineName, engine_machine: Machine, tmp_path: Path
 ) -> None:
     model = broken_copy(tmp_path)
-    choices = stages.Choices(engine=engine, base=BASE, tag="envbuilder-test-broken:1")
+    choices = Choices(engine=engine, base=BASE, tag="envbuilder-test-broken:1")
     with pytest.raises(SmokeTestFailedError) as caught:
         stages.build(model, choices, machine=engine_machine)
     assert "no luck today" in str(caught.value)
@@ -227,7 +229,7 @@ def test_an_archive_of_the_embedded_engine_is_loaded_by_docker(
 
     _, machine = both["oci"]
     archive = tmp_path / "iris.tar"
-    choices = stages.Choices(engine="oci", base=BASE, tag="envbuilder-test-archive:1", output=archive)
+    choices = Choices(engine="oci", base=BASE, tag="envbuilder-test-archive:1", output=archive)
     report = stages.build(EXAMPLES / "iris", choices, machine=machine)
     client = docker.DockerClient(base_url=dict(machine.settings.environ)["DOCKER_HOST"])
     with archive.open("rb") as stream:

@@ -18,6 +18,7 @@ import pytest
 from envbuilder import build_context, digest, dockerfile, stages
 from envbuilder.bases import BaseReference
 from envbuilder.build_context import BuildContext
+from envbuilder.choices import Choices
 from envbuilder.engine import docker
 from envbuilder.engine.docker import buildkit
 from envbuilder.engine.docker import classic as docker_classic
@@ -89,7 +90,7 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 
 
 def plan_of(model: Path, machine: Machine) -> ImagePlan:
-    choices = stages.Choices(engine="docker", base=BASE)
+    choices = Choices(engine="docker", base=BASE)
     return stages.make_plan(model, docker, choices, machine=machine, timings=Timings(machine.reporter))
 
 
@@ -189,7 +190,7 @@ def test_nothing_is_tagged_when_the_model_raises(docker_machine: Machine, tmp_pa
     with (model / "scale_model.py").open("a") as script:
         script.write('\nraise RuntimeError("the weights are gone")\n')
     before = containers(docker_machine)
-    choices = stages.Choices(engine="docker", base=BASE, tag="envbuilder-test-raises:1")
+    choices = Choices(engine="docker", base=BASE, tag="envbuilder-test-raises:1")
     with pytest.raises(SmokeTestFailedError, match="the weights are gone"):
         stages.build(model, choices, machine=docker_machine)
     assert containers(docker_machine) == before

@@ -16,6 +16,7 @@ import pytest
 
 from envbuilder import digest, stages
 from envbuilder.bases import BaseReference
+from envbuilder.choices import Choices
 from envbuilder.engine import oci
 from envbuilder.errors import BaseImageError
 from envbuilder.image_store import ImageStore
@@ -44,7 +45,7 @@ def test_two_builds_with_separate_empty_caches_are_byte_identical(machine: Machi
         before = os.umask(0o022 if name == "first" else 0o077)
         try:
             layout = tmp_path / name / "layout"
-            choices = stages.Choices(engine="oci", base=BASE, tag="iris:1", output=layout)
+            choices = Choices(engine="oci", base=BASE, tag="iris:1", output=layout)
             stages.build(EXAMPLES / "iris", choices, machine=with_cache(machine, tmp_path / name / "cache"))
         finally:
             os.umask(before)
@@ -56,7 +57,7 @@ def test_two_builds_with_separate_empty_caches_are_byte_identical(machine: Machi
 
 
 def test_only_the_model_layer_is_made_when_only_the_model_changed(machine: Machine, tmp_path: Path) -> None:
-    choices = stages.Choices(engine="oci", base=BASE, tag="envbuilder-test-changed:1")
+    choices = Choices(engine="oci", base=BASE, tag="envbuilder-test-changed:1")
     stages.build(EXAMPLES / "scale", choices, machine=machine)
     model = tmp_path / "scale"
     shutil.copytree(EXAMPLES / "scale", model)
@@ -67,11 +68,11 @@ def test_only_the_model_layer_is_made_when_only_the_model_changed(machine: Machi
 
 
 def test_a_layout_and_a_tar_serve_as_bases_too(machine: Machine, tmp_path: Path) -> None:
-    made = oci.base_image(BaseReference.parse(BASE), platform=stages.platform_of(stages.Choices()), machine=machine)
+    made = oci.base_image(BaseReference.parse(BASE), platform=stages.platform_of(Choices()), machine=machine)
     assert made.image is not None
     layout = tmp_path / "base"
     machine.store.export(made.image.descriptor(), ("base:1",), layout)
-    choices = stages.Choices(engine="oci", base=str(layout), tag="envbuilder-test-layout:1")
+    choices = Choices(engine="oci", base=str(layout), tag="envbuilder-test-layout:1")
     report = stages.build(EXAMPLES / "scale", choices, machine=machine)
     assert report.existed or report.smoke is not None
     assert report.image.layers[0].digest == made.image.layers[0].blob.digest
@@ -83,7 +84,7 @@ def test_a_base_without_python_is_refused(machine: Machine, tmp_path: Path) -> N
     root = tmp_path / "root.tar"
     with tarfile.open(root, "w") as tar:
         tar.addfile(tarfile.TarInfo("etc/hostname"))
-    choices = stages.Choices(engine="oci", base=str(root))
+    choices = Choices(engine="oci", base=str(root))
     with pytest.raises(BaseImageError, match="no `python3`"):
         stages.build(EXAMPLES / "scale", choices, machine=machine)
 

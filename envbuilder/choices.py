@@ -1,0 +1,64 @@
+"""What the user chose for one run; what is left open is decided by the workspace, or by the stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from envbuilder.workspace_yaml import Defaults, WorkspaceYaml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from envbuilder.workspace import Workspace
+
+EngineName = Literal["auto", "docker", "oci"]
+ENGINE_NAMES: Final = ("docker", "oci")
+"""In the order in which `auto` tries them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What the user chose."""
+
+    engine: EngineName | None = None
+    """None: the workspace's, else `auto`."""
+
+    python: str | None = None
+    """A Python version that wins over what the model asks for."""
+
+    environment: str | None = None
+    """An environment for this build: `NAME:VERSION`, `NAME@LABEL`, a file, or YAML in braces."""
+
+    workspace: Workspace | None = None
+    repairs: bool = True
+    """Mend known breakages of old pins by the rules of `repair`."""
+
+    base: str | None = None
+    platform: str | None = None
+    lock: Path | None = None
+    """None: the workspace's for what is asked, else the one beside the model, else one that is made and kept here."""
+
+    update: tuple[str, ...] = ()
+    """Packages that a lock that exists is not to hold back; for `make_lock`."""
+
+    exclude_newer: str | None = None
+    """What was uploaded after this date does not exist; for `make_lock`."""
+
+    tag: str | None = None
+    output: Path | None = None
+    """A layout directory, or an archive when it ends in `.tar`."""
+
+    smoke: bool = True
+    rebuild: bool = False
+    """Build even where an image with the same content exists."""
+
+    @property
+    def says(self) -> WorkspaceYaml:
+        """What the workspace says; nothing, where there is none."""
+        return self.workspace.says if self.workspace is not None else WorkspaceYaml()
+
+    @property
+    def defaults(self) -> Defaults:
+        """What the workspace says of what was not chosen."""
+        return self.says.defaults
