@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from envbuilder import disk, locking, model_environment, server_kit
+from envbuilder import disk, kept_lock, locking, model_environment, server_kit
 from envbuilder.bases import BaseReference
 from envbuilder.choices import ENGINE_NAMES, EngineName
 from envbuilder.errors import (
@@ -173,7 +173,7 @@ def make_lock(model: str | Path, choices: Choices, *, machine: Machine) -> Lock:
     base = _base(spec, engine, choices, machine, timings)
     with timings.stage("lock") as note:
         earlier = lock_output(spec.packages_digest, choices)
-        preferences = locking.preferences(earlier, update=choices.update, exclude_newer=choices.exclude_newer)
+        preferences = kept_lock.preferences(earlier, update=choices.update, exclude_newer=choices.exclude_newer)
         made = locking.lock(spec, base, machine=machine, tool_version=__version__, preferences=preferences)
         note.text = f"{len(made.packages)} packages"
     return made
@@ -183,7 +183,7 @@ def lock_output(packages_digest: str, choices: Choices) -> Path | None:
     """Return the file that a lock is for: the one chosen, else the workspace's for what is asked, else none."""
     if choices.output is not None or choices.workspace is None:
         return choices.output
-    return locking.workspace_file(choices.workspace.directory, packages_digest)
+    return kept_lock.workspace_file(choices.workspace.directory, packages_digest)
 
 
 def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: Machine, timings: Timings) -> ImagePlan:
@@ -197,9 +197,9 @@ def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: M
     base = _base(spec, engine, choices, machine, timings)
     with timings.stage("lock") as note:
         workspace = choices.workspace.directory if choices.workspace is not None else None
-        found = choices.lock or locking.find(spec, workspace=workspace, model=model.directory)
+        found = choices.lock or kept_lock.find(spec, workspace=workspace, model=model.directory)
         if found is not None:
-            lock, kept = locking.read(found, spec, base), True
+            lock, kept = kept_lock.read(found, spec, base), True
         else:
             lock, kept = locking.lock_once(spec, base, machine=machine, tool_version=__version__)
         note.text = f"{len(lock.packages)} packages{', kept from before' if kept else ''}"

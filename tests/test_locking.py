@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuilder import digest, locking
+from envbuilder import digest, kept_lock, locking
 from envbuilder.base_image import BaseImage, Interpreter
 from envbuilder.base_request import BaseRequest
 from envbuilder.environment_spec import EnvironmentSpec
@@ -131,7 +131,7 @@ def test_what_decides_on_no_package_leaves_a_lock_fitting(lock: Lock, tmp_path: 
         build_requirements=(Requirement.parse("pip==23", source=FILE),),
     )
     assert asked.digest != asked.packages_digest == spec("top").digest
-    assert locking.read(tmp_path / "lock.yml", asked, BASE) == lock
+    assert kept_lock.read(tmp_path / "lock.yml", asked, BASE) == lock
 
 
 @pytest.mark.process
@@ -207,7 +207,7 @@ def lock() -> Lock:
 
 def test_a_lock_that_fits_is_read(lock: Lock, tmp_path: Path) -> None:
     (tmp_path / "lock.yml").write_text(lock.to_text())
-    assert locking.read(tmp_path / "lock.yml", spec("TOP"), BASE) == lock
+    assert kept_lock.read(tmp_path / "lock.yml", spec("TOP"), BASE) == lock
 
 
 def test_everything_that_differs_is_told(lock: Lock, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_everything_that_differs_is_told(lock: Lock, tmp_path: Path) -> None:
         interpreter=replace(BASE.interpreter, version="3.11.9"),
     )
     with pytest.raises(LockMismatchError) as raised:
-        locking.read(path, spec("top", "part"), base)
+        kept_lock.read(path, spec("top", "part"), base)
     keys = [item.where.key.rpartition(".")[2] for item in raised.value.problems if item.where is not None]
     assert keys == ["packages_digest", "base_digest", "subdir", "python_version"]
     assert raised.value.problems[3].what == "the base has another Python: locked 3.11.2, now 3.11.9"
@@ -235,5 +235,5 @@ def test_a_lock_that_cannot_be_read_is_told(content: bytes | None, tmp_path: Pat
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InvalidFileError, match="the lock cannot be read") as raised:
-        locking.read(path, spec("top"), BASE)
+        kept_lock.read(path, spec("top"), BASE)
     assert raised.value.problems[0].fix == "make it with `envbuilder lock MODEL -o FILE`"
