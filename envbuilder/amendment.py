@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from packaging.utils import canonicalize_name
 
-from envbuilder import package_index, variable
+from envbuilder import package_index, python_request, variable
 from envbuilder.base_request import BaseRequest, read_image
 from envbuilder.conda_yaml import MatchSpec, read_channel
 from envbuilder.errors import InvalidFileError
 from envbuilder.fields import Stated, describe, get_mapping, get_text, get_texts
 from envbuilder.problems import Problems, shown
-from envbuilder.python_request import PythonRequest
 from envbuilder.requirement import Requirement
 from envbuilder.secret import redact
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from envbuilder.errors import Source
     from envbuilder.package_index import PackageIndex
     from envbuilder.pip_line import Line
+    from envbuilder.python_request import PythonRequest
     from envbuilder.variable import Variable
     from envbuilder.yaml_text import Node
 
@@ -121,7 +121,7 @@ class Amendment:
             if one.is_reserved:
                 problems.add(f"`{one.name}` is set by the image itself", where=one.source, fix="choose another name")
         return cls(
-            python=_python(document, source, problems),
+            python=python_request.read(get_text(document, "python", source, problems), problems),
             base=read_image(document, "image", source, problems),
             requirements=_edits(document, "pip", source, problems, kind=_REQUIREMENTS),
             match_specs=_edits(document, "conda", source, problems, kind=_MATCH_SPECS),
@@ -291,17 +291,6 @@ def _check_names(edits: Edits[T], name: Callable[[T], str], where: Source, probl
                 where=where,
                 fix="name it in one operation; `remove` and `add` together set it",
             )
-
-
-def _python(document: Mapping[str, Node], source: Source, problems: Problems) -> Stated[PythonRequest] | None:
-    stated = get_text(document, "python", source, problems)
-    if stated is None:
-        return None
-    try:
-        return Stated(value=PythonRequest.parse(stated.value, source=stated.source), source=stated.source)
-    except InvalidFileError as error:
-        problems.extend(error.problems)
-        return None
 
 
 def _requirement(stated: Stated[str], problems: Problems) -> Requirement | None:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Final
 from packaging.version import InvalidVersion, Version
 
 from envbuilder.errors import InvalidFileError
+from envbuilder.fields import Stated
 from envbuilder.problems import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from envbuilder.errors import Source
+    from envbuilder.problems import Problems
 
 MAX_LENGTH: Final = 200
 
@@ -167,6 +169,17 @@ class PythonRequest:
             if clause.operator == "==" and (is_whole or not clause.prefix):
                 candidate = "".join(map(str, version.pre or ()))
                 return str(version) if is_whole else ".".join(map(str, _padded(version))) + candidate
+        return None
+
+
+def read(stated: Stated[str] | None, problems: Problems) -> Stated[PythonRequest] | None:
+    """Read what somebody states, None where nobody does; what is wrong with it is added to `problems`."""
+    if stated is None:
+        return None
+    try:
+        return Stated(value=PythonRequest.parse(stated.value, source=stated.source), source=stated.source)
+    except InvalidFileError as error:
+        problems.extend(error.problems)
         return None
 
 

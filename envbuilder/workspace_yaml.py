@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
-from envbuilder import package_index
+from envbuilder import package_index, python_request
 from envbuilder.amendment import check_keys
 from envbuilder.base_request import BaseRequest, read_image
 from envbuilder.channel import Address
@@ -20,12 +20,13 @@ from envbuilder.fields import Stated, describe, get_document, get_mapping, get_s
 from envbuilder.package_index import PackageIndex, normal_url
 from envbuilder.pip_line import Line
 from envbuilder.problems import Problems, shown
-from envbuilder.python_request import PythonRequest
 from envbuilder.repair import REPAIRS
 from envbuilder.yaml_text import EMPTY, Node, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from envbuilder.python_request import PythonRequest
 
 FILE: Final = "envbuilder.yaml"
 
@@ -243,7 +244,7 @@ def _rules(document: Mapping[str, Node], source: Source, problems: Problems) -> 
         check_keys(item, ("name", "flavor", "python", "environment"), where, problems)
         name, flavor, python = (get_text(item, key, where, problems) for key in ("name", "flavor", "python"))
         environment = _environment(item, where, problems)
-        request = _python(python, problems)
+        request = python_request.read(python, problems)
         if environment is not None:
             yield Rule(
                 name=name.value if name is not None else None,
@@ -287,13 +288,3 @@ def _environment(
     if given is None:
         problems.add("no `environment`", where=source, fix="name the environment that the rule gives")
     return None
-
-
-def _python(stated: Stated[str] | None, problems: Problems) -> Stated[PythonRequest] | None:
-    if stated is None:
-        return None
-    try:
-        return Stated(value=PythonRequest.parse(stated.value, source=stated.source), source=stated.source)
-    except InvalidFileError as error:
-        problems.extend(error.problems)
-        return None

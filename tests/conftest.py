@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -76,6 +78,19 @@ def expected(name: str) -> list[dict[str, Any]]:
     """Return the requests to an example with what MLflow's own server answers."""
     cases: list[dict[str, Any]] = json.loads((EXAMPLES / "expected" / f"{name}.json").read_text())
     return cases
+
+
+def command_line(cache: Path, *arguments: str, cwd: Path | None = None, **environ: str) -> CompletedProcess[str]:
+    """Run `envbuilder` with a cache, and return how it ended."""
+    return subprocess.run(
+        [sys.executable, "-m", "envbuilder", *arguments],
+        env={**os.environ, "ENVBUILDER_CACHE_DIR": str(cache), **environ},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
 
 
 _STARTS = {"engine", "network", "process"}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.conftest import BASE, EXAMPLES, REPOSITORY
+from tests.conftest import BASE, EXAMPLES, REPOSITORY, command_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,25 +25,14 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.network, pytest.mark.process]
 
 
-def call(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "envbuilder", *arguments],
-        env={**os.environ, "ENVBUILDER_CACHE_DIR": str(cache)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
 def result(cache: Path, *arguments: str) -> Any:  # noqa: ANN401 - decoded JSON
-    finished = call(cache, *arguments, "--json")
+    finished = command_line(cache, *arguments, "--json")
     assert finished.returncode == 0, finished.stderr
     return json.loads(finished.stdout)
 
 
 def test_resolve_prints_yaml_with_the_place_of_each_line(cache: Path) -> None:
-    finished = call(cache, "resolve", str(EXAMPLES / "iris"))
+    finished = command_line(cache, "resolve", str(EXAMPLES / "iris"))
     assert finished.returncode == 0
     spec = yaml.safe_load(finished.stdout)
     assert spec["python"] == "3.11.7"
@@ -59,7 +48,7 @@ def test_another_python_can_be_chosen(cache: Path) -> None:
 
 def test_resolve_shows_people_where_each_line_comes_from_and_what_it_replaced(cache: Path) -> None:
     workspace = ("--workspace", str(EXAMPLES / "workspace"))
-    finished = call(cache, "resolve", str(EXAMPLES / "iris"), *workspace)
+    finished = command_line(cache, "resolve", str(EXAMPLES / "iris"), *workspace)
     assert "environments/lean.yaml: amend.pip.bump[0]" in finished.stderr
     assert "scikit-learn==1.7.2 (conda.yaml: dependencies[2].pip[3])" in finished.stderr
     assert "the model does not ask for `mlflow`" in finished.stderr
@@ -72,7 +61,7 @@ def test_resolve_shows_people_where_each_line_comes_from_and_what_it_replaced(ca
 def test_a_repair_is_named_with_its_reason(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "MLmodel").write_bytes((EXAMPLES / "scale" / "MLmodel").read_bytes())
     (tmp_path / "requirements.txt").write_text("mlflow==2.9.2\n")
-    finished = call(cache, "resolve", str(tmp_path))
+    finished = command_line(cache, "resolve", str(tmp_path))
     assert "envbuilder: repairs.setuptools-for-pkg-resources" in finished.stderr
     assert "repaired by the rule `setuptools-for-pkg-resources`: it imports pkg_resources" in finished.stderr
     (told,) = result(cache, "resolve", str(tmp_path))["repairs"]
@@ -83,11 +72,11 @@ def test_a_repair_is_named_with_its_reason(cache: Path, tmp_path: Path) -> None:
 def test_diff_exits_with_1_where_two_specs_differ(cache: Path) -> None:
     workspace = ("--workspace", str(EXAMPLES / "workspace"))
     iris = str(EXAMPLES / "iris")
-    finished = call(cache, "diff", iris, "lean", *workspace)
+    finished = command_line(cache, "diff", iris, "lean", *workspace)
     assert finished.returncode == 1
     assert "requirements: -scikit-learn==1.7.2  +scikit-learn==1.7.1\n" in finished.stdout
     assert "variables: +OMP_NUM_THREADS=1\n" in finished.stdout
-    same = call(cache, "diff", iris, iris, *workspace)
+    same = command_line(cache, "diff", iris, iris, *workspace)
     assert (same.returncode, same.stdout) == (0, "no difference\n")
 
 
@@ -98,16 +87,16 @@ def test_environments_are_registered_listed_and_shown(cache: Path, tmp_path: Pat
         "name: gpu\ndescription: for tests\nimage: python:3.11-slim\nconda_file: {dependencies: [python=3.11]}\n"
     )
     where = ("--workspace", str(tmp_path))
-    assert call(cache, "environment", "register", str(file), *where).stdout == "gpu:1\n"
+    assert command_line(cache, "environment", "register", str(file), *where).stdout == "gpu:1\n"
     again = result(cache, "environment", "register", str(file), *where)
     assert (again["reference"], again["existed"]) == ("gpu:1", True)
     file.write_text(file.read_text().replace("3.11-slim", "3.12-slim"))
-    refused = call(cache, "environment", "register", str(file), "--version", "1", *where)
+    refused = command_line(cache, "environment", "register", str(file), "--version", "1", *where)
     assert refused.returncode == 2
     assert "registered with other content" in refused.stderr
     (row,) = result(cache, "environment", "list", *where)
     assert (row["reference"], row["labels"], row["kind"]) == ("gpu:1", ["latest", "tested"], "replacement")
-    shown = yaml.safe_load(call(cache, "environment", "show", "gpu@tested", *where).stdout)
+    shown = yaml.safe_load(command_line(cache, "environment", "show", "gpu@tested", *where).stdout)
     assert shown["conda_file"] == {"dependencies": ["python=3.11"]}
 
 
@@ -139,7 +128,7 @@ def test_a_build_prints_reference_and_digest_and_takes_the_lock_given(cache: Pat
     lock = tmp_path / "scale.conda-lock.yml"
     where = ("--engine", "oci", "--base", BASE)
     made = result(cache, "lock", str(EXAMPLES / "scale"), *where, "-o", str(lock))
-    finished = call(cache, "build", str(EXAMPLES / "scale"), *where, "--lock", str(lock), "-t", "cli-scale:1")
+    finished = command_line(cache, "build", str(EXAMPLES / "scale"), *where, "--lock", str(lock), "-t", "cli-scale:1")
     assert finished.returncode == 0, finished.stderr
     assert re.fullmatch(r"cli-scale:1@sha256:[0-9a-f]{64}\n", finished.stdout)
     assert "tried" in finished.stderr or "existed already" in finished.stderr
@@ -154,7 +143,7 @@ def test_render_writes_a_context_and_refuses_to_overwrite_one(cache: Path, tmp_p
     written = result(cache, *arguments)
     assert "Dockerfile" in written["files"]
     assert (target / "Dockerfile").read_text().startswith("# Generated by envbuilder")
-    assert call(cache, *arguments).returncode == 2
+    assert command_line(cache, *arguments).returncode == 2
 
 
 def test_run_serves_until_it_is_told_to_stop(cache: Path) -> None:
@@ -191,20 +180,20 @@ def test_run_on_a_port_that_is_taken_says_so(cache: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        finished = call(cache, "run", "any:1", "--engine", "oci", "-p", str(taken.getsockname()[1]))
+        finished = command_line(cache, "run", "any:1", "--engine", "oci", "-p", str(taken.getsockname()[1]))
     assert finished.returncode == 12
     assert "cannot be used (Address already in use)" in finished.stderr
 
 
 def test_run_of_an_unknown_image_says_what_was_looked_at(cache: Path) -> None:
-    finished = call(cache, "run", "never-built:1", "--engine", "oci")
+    finished = command_line(cache, "run", "never-built:1", "--engine", "oci")
     assert finished.returncode == 3
     assert "has no image of that name" in finished.stderr
     assert "envbuilder build" in finished.stderr
 
 
 def test_doctor_looks_at_everything(cache: Path) -> None:
-    finished = call(cache, "doctor", "--json")
+    finished = command_line(cache, "doctor", "--json")
     subjects = {item["subject"]: item for item in json.loads(finished.stdout)}
     assert {"engine docker", "engine oci", "package index", "Debian mirror", "cache"} <= subjects.keys()
     assert subjects["package index"]["ok"]
@@ -236,7 +225,7 @@ def test_the_readme_names_every_verb_and_exit_code(cache: Path) -> None:
     from envbuilder import errors  # noqa: PLC0415
 
     readme = (REPOSITORY / "README.md").read_text()
-    helped = call(cache, "--help").stdout
+    helped = command_line(cache, "--help").stdout
     verbs = re.findall(r"^  (\w+)  ", helped, re.MULTILINE)
     assert verbs == ["resolve", "diff", "environment", "lock", "render", "build", "run", "doctor"]
     for verb in verbs:

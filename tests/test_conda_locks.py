@@ -14,7 +14,7 @@ import pytest
 from uv import find_uv_bin
 
 from tests.conda_channel import package, python_package, sample, write_channel
-from tests.conftest import BASE, EXAMPLES
+from tests.conftest import BASE, EXAMPLES, command_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,18 +50,7 @@ def place(tmp_path: Path) -> Place:
 @pytest.fixture
 def envbuilder(cache: Path, place: Place) -> Call:
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "envbuilder", *arguments],
-            env={
-                **os.environ,
-                "ENVBUILDER_CACHE_DIR": str(cache),
-                "ENVBUILDER_CHANNEL_ALIAS": place.channels.as_uri(),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        return command_line(cache, *arguments, ENVBUILDER_CHANNEL_ALIAS=place.channels.as_uri())
 
     return call
 

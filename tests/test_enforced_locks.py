@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import BASE, EXAMPLES
+from tests.conftest import BASE, EXAMPLES, command_line
 from tests.package_index import PackageIndex, running_index, wheel
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -43,14 +41,7 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def envbuilder(cache: Path, index: PackageIndex) -> Call:
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "envbuilder", *arguments],
-            env={**os.environ, "ENVBUILDER_CACHE_DIR": str(cache), "ENVBUILDER_EXTRA_INDEX_URLS": index.url},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        return command_line(cache, *arguments, ENVBUILDER_EXTRA_INDEX_URLS=index.url)
 
     return call
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import BASE, EXAMPLES
+from tests.conftest import BASE, EXAMPLES, command_line
 from tests.package_index import PackageIndex, running_index, wheel
 
 if TYPE_CHECKING:
@@ -40,24 +37,13 @@ def model(tmp_path: Path, index: PackageIndex) -> Path:
     return folder
 
 
-def call(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "envbuilder", *arguments],
-        env={**os.environ, "ENVBUILDER_CACHE_DIR": str(cache)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
 def test_a_models_index_is_not_asked_where_the_workspace_does_not_allow_it(
     model: Path, index: PackageIndex, cache: Path
 ) -> None:
-    finished = call(cache, "lock", str(model), "--engine", "oci", "--base", BASE)
+    finished = command_line(cache, "lock", str(model), "--engine", "oci", "--base", BASE)
     assert finished.returncode == 5, finished.stderr
     assert index.asked == []
-    shown = call(cache, "resolve", str(model))
+    shown = command_line(cache, "resolve", str(model))
     assert "`allowed_indexes` of envbuilder.yaml" in shown.stderr
     assert CANARY not in shown.stdout + shown.stderr + finished.stderr
 
@@ -69,10 +55,10 @@ def test_an_allowed_index_is_asked_with_its_password_which_is_written_nowhere(
     workspace.mkdir()
     (workspace / "envbuilder.yaml").write_text(f"allowed_indexes: ['{index.url}/']\n")
     where = ("--workspace", str(workspace))
-    spec = json.loads(call(cache, "resolve", str(model), *where, "--json").stdout)
+    spec = json.loads(command_line(cache, "resolve", str(model), *where, "--json").stdout)
     assert [item["value"] for item in spec["indexes"]] == [f"extra_index_url {index.url.replace('//', '//***@')}"]
     lock = tmp_path / "model.conda-lock.yml"
-    finished = call(cache, "lock", str(model), "--engine", "oci", "--base", BASE, "-o", str(lock), "-v", *where)
+    finished = command_line(cache, "lock", str(model), "--engine", "oci", "--base", BASE, "-o", str(lock), "-v", *where)
     assert finished.returncode == 0, finished.stderr
     assert "in-house" in lock.read_text()
     for text in (finished.stdout, finished.stderr, lock.read_text(), json.dumps(spec)):
@@ -85,13 +71,13 @@ def test_an_amendments_index_is_asked_with_the_password_of_the_environment_file(
     (model / "conda.yaml").write_text("dependencies: [python=3.11, {pip: [in-house]}]\n")
     environment = tmp_path / "indexed.yaml"
     environment.write_text(f"name: indexed\namend: {{extra_index_urls: {{add: ['{index.url_with_login}']}}}}\n")
-    finished = call(
+    finished = command_line(
         cache, "lock", str(model), "--engine", "oci", "--base", BASE, "--environment", str(environment), "-v"
     )
     assert finished.returncode == 0, finished.stderr
     assert "in-house" in finished.stdout
     assert CANARY not in finished.stdout + finished.stderr
-    refused = call(cache, "environment", "register", str(environment), "--workspace", str(tmp_path))
+    refused = command_line(cache, "environment", "register", str(environment), "--workspace", str(tmp_path))
     assert refused.returncode == 2
     assert "credentials in an environment that is to be registered" in refused.stderr
     assert CANARY not in refused.stderr

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import tracking_server as tracking_servers
-from tests.conftest import BASE
+from tests.conftest import BASE, command_line
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from tests.tracking_server import TrackingServer
@@ -24,14 +22,7 @@ pytestmark = [pytest.mark.network, pytest.mark.process]
 
 
 def call(server: TrackingServer, cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "envbuilder", *arguments],
-        env={**os.environ, "ENVBUILDER_CACHE_DIR": str(cache), "MLFLOW_TRACKING_URI": server.url},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    return command_line(cache, *arguments, MLFLOW_TRACKING_URI=server.url)
 
 
 def test_what_a_registered_model_asks_for_is_told_in_the_words_of_its_uri(

@@ -5,15 +5,12 @@ The real one lives in an environment of its own, kept in pytest's cache, and pas
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -25,7 +22,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
-from uv import find_uv_bin
+
+from tests.kept_environment import kept_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,17 +82,7 @@ class TrackingServer:
 @pytest.fixture(scope="session")
 def mlflow_python(request: pytest.FixtureRequest) -> Path:
     """The interpreter of an environment with the whole of MLflow, made once and kept in pytest's cache."""
-    key = hashlib.sha256("\n".join((sys.executable, sys.version, *REQUIREMENTS)).encode()).hexdigest()[:12]
-    folder = request.config.cache.mkdir("tracking-server-environment") / key
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        uv, environment = find_uv_bin(), {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
-        subprocess.run((uv, "venv", "-q", "--python", sys.executable, folder), check=True, env=environment)
-        install = (uv, "pip", "install", "-q", "--python", python, *REQUIREMENTS)
-        subprocess.run(install, check=True, env=environment)
-        (folder / "complete").touch()
-    return python
+    return kept_python(request, "tracking-server-environment", REQUIREMENTS)
 
 
 @pytest.fixture(scope="session")

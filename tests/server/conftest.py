@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -9,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from uv import find_uv_bin
 
+from tests.kept_environment import kept_python
 from tests.server.served import Served, end, start
 
 if TYPE_CHECKING:
@@ -24,17 +23,7 @@ def model_python(request: pytest.FixtureRequest) -> str:
     """The interpreter of an environment with MLflow and scikit-learn, made once and kept in pytest's cache."""
     if sys.version_info < (3, 11):
         pytest.skip("the models' packages need Python 3.11")
-    key = hashlib.sha256("\n".join((sys.executable, sys.version, *REQUIREMENTS)).encode()).hexdigest()[:12]
-    folder = request.config.cache.mkdir("server-model-environment") / key
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        uv, environment = find_uv_bin(), {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
-        subprocess.run((uv, "venv", "-q", "--python", sys.executable, folder), check=True, env=environment)
-        install = (uv, "pip", "install", "-q", "--python", python, *REQUIREMENTS)
-        subprocess.run(install, check=True, env=environment)
-        (folder / "complete").touch()
-    return str(python)
+    return str(kept_python(request, "server-model-environment", REQUIREMENTS))
 
 
 @pytest.fixture(scope="session")
