@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -91,6 +92,24 @@ def command_line(cache: Path, *arguments: str, cwd: Path | None = None, **enviro
         check=False,
         timeout=300,
     )
+
+
+@contextmanager
+def as_nobody(folder: Path) -> Iterator[None]:
+    """Go on as a user who may enter `folder` and owns nothing in it, where the tests run as root: root reads all."""
+    if os.geteuid() != 0:
+        yield
+        return
+    closed = [(path, path.stat().st_mode) for path in (folder, *folder.parents) if path.stat().st_mode & 0o055 != 0o055]
+    for path, mode in closed:
+        path.chmod(mode | 0o055)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        for path, mode in closed:
+            path.chmod(mode)
 
 
 _STARTS = {"engine", "network", "process"}

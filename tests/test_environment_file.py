@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from envbuilder import environment_file
 from envbuilder.environment_yaml import Environment, Replacement
 from envbuilder.errors import EnvBuilderError, InvalidFileError, Source
+from tests.conftest import as_nobody
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,11 +95,11 @@ def test_a_conda_file_is_told_from_an_environment(tmp_path: Path) -> None:
     assert "this is a conda file, not an environment" in refused(write(tmp_path, slim_yaml="dependencies: []"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     file = write(tmp_path, slim_yaml="amend: {}")
     file.chmod(0)
-    assert f"cannot be read: Permission denied\n  at {file}" in refused(file)
+    with as_nobody(tmp_path):
+        assert f"cannot be read: Permission denied\n  at {file}" in refused(file)
 
 
 def test_a_folder_is_no_text(tmp_path: Path) -> None:

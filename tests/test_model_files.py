@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ import pytest
 from envbuilder import digest, model_files
 from envbuilder.errors import ModelError
 from envbuilder.model_files import ModelFiles
+from tests.conftest import as_nobody
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,7 +106,7 @@ def test_a_file_that_went_away_is_named(tmp_path: Path) -> None:
     assert str(caught.value.problems[0].where) == str(tmp_path / "MLmodel")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     (write(tmp_path) / "MLmodel").chmod(0)
-    assert "cannot be read: Permission denied" in str(refused(tmp_path))
+    with as_nobody(tmp_path):
+        assert "cannot be read: Permission denied" in str(refused(tmp_path))
