@@ -212,6 +212,19 @@ def _basic(login: tuple[str, str]) -> str:
     return f"Basic {base64.b64encode(':'.join(login).encode()).decode()}"
 
 
+_FOR_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 def certificate_for_loopback(folder: Path) -> tuple[Path, Path, Path]:
     """Make a throwaway CA and a certificate for 127.0.0.1; return CA, certificate and key as PEM files."""
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -232,6 +245,9 @@ def certificate_for_loopback(folder: Path) -> tuple[Path, Path, Path]:
     authority = (
         builder(ca_name, ca_key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        # Python 3.13 holds authorities to RFC 5280.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
+        .add_extension(_FOR_CERTIFICATES, critical=True)
         .sign(ca_key, hashes.SHA256())
     )
     address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
