@@ -97,6 +97,8 @@ class EnvironmentSpec:
     constraints: tuple[Requirement, ...] = ()
     match_specs: tuple[MatchSpec, ...] = ()
     """Conda packages other than python, pip, setuptools and wheel."""
+    tool_match_specs: tuple[MatchSpec, ...] = ()
+    """What conda.yaml asks of those four, which conda installs where it is needed at all."""
     channels: tuple[Line, ...] = ()
     indexes: tuple[PackageIndex, ...] = ()
     """Places that are asked besides, or instead of, the machine's own; in the order of `package_index.KINDS`."""
@@ -139,6 +141,7 @@ class EnvironmentSpec:
             "requirements": sorted({requirement.meaning for requirement in self.requirements}),
             "constraints": sorted({constraint.meaning for constraint in self.constraints}),
             "match_specs": sorted({match_spec.meaning for match_spec in self.match_specs}),
+            "tool_match_specs": sorted({one.meaning for one in self.tool_match_specs}) if self.needs_conda else [],
             # The order of channels is their priority, and so is that of indexes.
             "channels": [channel.value for channel in self.channels] if self.needs_conda else [],
             "indexes": [index.meaning for index in self.indexes],

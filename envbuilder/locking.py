@@ -118,16 +118,17 @@ def _conda(
 
 
 def conda_match_specs(spec: EnvironmentSpec) -> tuple[MatchSpec, ...]:
-    """Return what is asked of conda: the packages, Python, and what conda.yaml says of pip, setuptools and wheel."""
+    """Return what is asked of conda: the packages, and Python, pip, setuptools and wheel as conda.yaml has them.
+
+    Where another Python was chosen, that one is asked for.
+    """
     python = spec.python
-    text = python.value.text
-    asked = [MatchSpec.parse(f"python{'=' if text[0].isdigit() else ' '}{text}", source=python.source)]
-    asked += [
-        MatchSpec.parse(f"{one.name} {one.specifier}".strip(), source=one.source)
-        for one in spec.build_requirements
-        if "build_dependencies" not in one.source.key
-    ]
-    return (*asked, *spec.match_specs)
+    tools = spec.tool_match_specs
+    if all(one.source != python.source for one in tools):
+        text = python.value.text
+        chosen = MatchSpec.parse(f"python{'=' if text[0].isdigit() else ' '}{text}", source=python.source)
+        tools = (chosen, *(one for one in tools if one.name != chosen.name))
+    return (*tools, *spec.match_specs)
 
 
 def _channel(package: CondaPackage) -> str:

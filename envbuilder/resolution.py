@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from envbuilder.variable import Variable
 
 _BUILD_TOOLS: Final = frozenset({"pip", "setuptools", "wheel"})
+_TOOLS: Final = _BUILD_TOOLS | {"python"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +93,9 @@ def _own(model: Model, around: Surroundings) -> EnvironmentSpec:
     _check_channels(model.conda, problems)
     spec = _spec(statements, around, problems, missing=_missing_files(model))
     problems.finish()
-    python = _needed(spec, model)
-    found = flavor_version.losers(model.mlmodel.flavor_versions, python.requirements, python.match_specs)
-    return replace(python, overridden=(*python.overridden, *found))
+    asked = _needed(spec, model)
+    found = flavor_version.losers(model.mlmodel.flavor_versions, asked.requirements, asked.match_specs)
+    return replace(asked, overridden=(*asked.overridden, *found))
 
 
 def _check_channels(conda: CondaYaml | None, problems: Problems) -> None:
@@ -183,7 +184,8 @@ def _spec(
         base=statements.base,
         requirements=tuple(packages.requirements),
         constraints=tuple(packages.constraints),
-        match_specs=tuple(one for one in match_specs if one.name != "python" and one.name not in _BUILD_TOOLS),
+        match_specs=tuple(one for one in match_specs if one.name not in _TOOLS),
+        tool_match_specs=tuple(one for one in match_specs if one.name in _TOOLS),
         channels=conda.channels if conda is not None else (),
         indexes=tuple(sorted(packages.indexes, key=lambda one: package_index.KINDS.index(one.kind))),
         build_requirements=build_requirements,

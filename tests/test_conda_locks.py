@@ -76,6 +76,19 @@ def test_what_conda_provides_counts_for_pip_and_is_not_installed_again(envbuilde
     assert "python-dateutil" in pip
 
 
+def test_python_and_pip_are_asked_for_as_conda_yaml_has_them(envbuilder: Call, place: Place) -> None:
+    place.ask("python=3.11.7=h0d1ab_0_cpython", "pip", "hello")
+    (place.model / "python_env.yaml").write_text("python: 3.9.1\nbuild_dependencies: [pip==23.2.1, wheel]\n")
+    conda = locked(lock(envbuilder, place), "conda")
+    assert (conda["python"], conda["pip"]) == ("3.11.7", "24.0")
+    assert "wheel" not in conda
+    assert locked(lock(envbuilder, place, "--python", "3.9"), "conda")["python"] == "3.9.18"
+    place.ask("python=3.11.7=another_build", "hello")
+    refused = envbuilder("lock", str(place.model), *ENGINE)
+    assert refused.returncode == 5
+    assert "conda.yaml: dependencies[0]" in refused.stderr
+
+
 def test_conda_has_other_names_for_some_packages(envbuilder: Call, place: Place) -> None:
     place.ask("python=3.11", "pytorch", pip=("torch>=2",))
     text = lock(envbuilder, place)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -520,3 +521,13 @@ def test_a_folder_of_this_machine_is_no_channel_of_a_model(tmp_path: Path) -> No
         "the channel `FILE:///srv` is a folder of the machine that builds",
         "the channel `~/c` is a folder of the machine that builds",
     ]
+
+
+def test_what_conda_yaml_asks_of_python_and_pip_is_kept_for_conda(tmp_path: Path) -> None:
+    model = write(tmp_path, conda_yaml=conda("a", specs=("python=3.9=h1_0", "pip", "openblas")))
+    spec = resolve(model)
+    assert [one.text for one in spec.tool_match_specs] == ["python=3.9=h1_0", "pip"]
+    other = replace(spec, tool_match_specs=())
+    assert (spec.packages_digest == other.packages_digest, spec.needs_conda) == (False, True)
+    plain = replace(spec, match_specs=())
+    assert plain.packages_digest == replace(plain, tool_match_specs=()).packages_digest
