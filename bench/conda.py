@@ -25,13 +25,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from envbuilder import conda  # noqa: E402 - the repository is not a package
-from envbuilder.conda_package import CondaTarget  # noqa: E402
 from envbuilder.conda_settings import CondaSettings  # noqa: E402
 from envbuilder.conda_yaml import MatchSpec  # noqa: E402
 from envbuilder.errors import Source  # noqa: E402
 from envbuilder.pip_line import Line  # noqa: E402
 from envbuilder.reporter import Reporter  # noqa: E402
 from envbuilder.settings import Settings  # noqa: E402
+from envbuilder.target import Target  # noqa: E402
 from tests.conda_channel import running_channel  # noqa: E402
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def solve(url: str, settings: CondaSettings, preferred: tuple[CondaPackage, ...]
     return conda.solve(
         [MatchSpec.parse("package-0", source=WHERE)],
         channels=[Line.of(url, source=WHERE)],
-        target=CondaTarget(subdir="linux-64"),
+        target=Target(subdir="linux-64"),
         settings=settings,
         reporter=Reporter(),
         preferred=preferred,

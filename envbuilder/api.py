@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbuilder import diagnosis, model_environment, spec_diff, stages
+from envbuilder import diagnosis, engine_choice, model_environment, spec_diff, stages
 from envbuilder.choices import ENGINE_NAMES, Choices
 from envbuilder.machine import Machine
 from envbuilder.reporter import Reporter
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from envbuilder.diagnosis import Finding
     from envbuilder.engine import Running
     from envbuilder.environment_spec import EnvironmentSpec
-    from envbuilder.lockfile import Lock
+    from envbuilder.lockfile import Lockfile
     from envbuilder.spec_diff import Difference
     from envbuilder.stages import BuildReport
 
@@ -53,8 +53,8 @@ def diff(
     return spec_diff.compare(*pair)
 
 
-def lock(model: str | Path, choices: Choices = _NO_CHOICES, *, machine: Machine | None = None) -> Lock:
-    """Find the exact packages for the model; `Lock.to_text()` is the lockfile."""
+def lock(model: str | Path, choices: Choices = _NO_CHOICES, *, machine: Machine | None = None) -> Lockfile:
+    """Find the exact packages for the model; `Lockfile.to_text()` is what is written down."""
     return stages.make_lock(model, choices, machine=machine or this_machine())
 
 
@@ -80,5 +80,5 @@ def run(
 def doctor(*, machine: Machine | None = None) -> tuple[Finding, ...]:
     """Return what this machine can do, and the fix for what it cannot."""
     machine = machine or this_machine()
-    engines = [(name, stages.engine_module(name).available(machine)) for name in ENGINE_NAMES]
+    engines = [(name, engine_choice.engine_module(name).available(machine)) for name in ENGINE_NAMES]
     return diagnosis.diagnose(machine, engines)

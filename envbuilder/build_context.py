@@ -16,7 +16,8 @@ from envbuilder.errors import InvalidFileError, Source
 from envbuilder.image_plan import ENVIRONMENT_PREFIX, EXAMPLE_FILE, MODEL_DIRECTORY, SERVER_PREFIX, prefix_entries
 from envbuilder.installer import compile_trees, wheels
 from envbuilder.layer import Entry, with_parents
-from envbuilder.lockfile import LockedPackage
+from envbuilder.locked import LockedPackage
+from envbuilder.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -126,13 +127,13 @@ def _pip_wheel(plan: ImagePlan, machine: Machine) -> Path:
     path = wheels.wheel_path(known, machine.wheels)
     if not path.exists():
         interpreter = plan.base.interpreter
-        target = uv.Target(
-            python_version=interpreter.version,
-            architecture=plan.base.platform.architecture,
-            glibc=interpreter.glibc,
-        )
         found = uv.compile_lines(
-            (line[0],), target=target, settings=machine.settings, reporter=machine.reporter, dependencies=False
+            (line[0],),
+            python_version=interpreter.version,
+            target=Target.of_image(interpreter, plan.base.platform),
+            settings=machine.settings,
+            reporter=machine.reporter,
+            dependencies=False,
         )
         wheels.fetch(found, machine)
     return path

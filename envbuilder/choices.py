@@ -36,6 +36,17 @@ class Choices:
 
     base: str | None = None
     platform: str | None = None
+    """Of an image."""
+
+    platforms: tuple[str, ...] = ()
+    """Platforms of images, or subdirs, to lock for: for `make_lock`."""
+
+    no_base: bool = False
+    """Lock for no image in particular; for `make_lock`."""
+
+    cuda: str | None = None
+    """The newest CUDA that the driver of the machines knows that it will run on; None: no GPU is counted on."""
+
     lock: Path | None = None
     """None: the workspace's for what is asked, else the one beside the model, else one that is made and kept here."""
 

@@ -19,11 +19,11 @@ from envbuilder.secret import visible
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from envbuilder.conda_package import CondaTarget
     from envbuilder.conda_settings import CondaSettings
     from envbuilder.conda_yaml import MatchSpec
     from envbuilder.pip_line import Line
     from envbuilder.reporter import Reporter
+    from envbuilder.target import Target
 
 _START: Final = "import json, sys; sys.path += json.loads(sys.argv[1]); from envbuilder.conda_solve import main; main()"
 """Run isolated, so that nothing is imported from the current directory, but with the packages that are found here."""
@@ -35,7 +35,7 @@ def solve(
     match_specs: Collection[MatchSpec],
     *,
     channels: Iterable[Line],
-    target: CondaTarget,
+    target: Target,
     settings: CondaSettings,
     reporter: Reporter,
     preferred: Iterable[CondaPackage] = (),

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from envbuilder.channel import Channel
-    from envbuilder.conda_package import CondaTarget
     from envbuilder.conda_settings import CondaSettings
     from envbuilder.conda_yaml import MatchSpec
+    from envbuilder.target import Target
 
 _MAX_LINES: Final = 60
 _MAX_LINE: Final = 400
@@ -112,7 +112,7 @@ class Asked:
     wishes: tuple[Wish, ...]
 
 
-def error(answer: Mapping[str, Any], asked: Asked, target: CondaTarget, settings: CondaSettings) -> EnvBuilderError:
+def error(answer: Mapping[str, Any], asked: Asked, target: Target, settings: CondaSettings) -> EnvBuilderError:
     """Return the error that tells of the failure in an answer of `conda_solve`."""
     text = str(answer.get("text", ""))
     match answer.get("failure"):
@@ -155,7 +155,7 @@ def _shown(text: str) -> str:
     return "\n".join([*lines[:_MAX_LINES], *more])
 
 
-def _unsatisfiable(text: str, asked: Asked, target: CondaTarget) -> LockImpossibleError:
+def _unsatisfiable(text: str, asked: Asked, target: Target) -> LockImpossibleError:
     """Name the lines of the model's files whose packages the explanation names."""
     words = {word.lower() for word in re.findall(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", text)}
     named = [one.match_spec for one in asked.wishes if one.match_spec.name.lower() in words]
@@ -166,7 +166,7 @@ def _unsatisfiable(text: str, asked: Asked, target: CondaTarget) -> LockImpossib
     return LockImpossibleError(tuple(problems))
 
 
-def _fix(text: str, target: CondaTarget) -> str:
+def _fix(text: str, target: Target) -> str:
     lacking = set(re.findall(r"(__[a-z]+)[^,\n]*, for which no candidates were found", text))
     if "__cuda" in lacking and target.cuda is None:
         return "it needs a GPU, and none is counted on: take the build for CPUs, e.g. `name=version=*cpu*`"

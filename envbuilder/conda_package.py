@@ -1,4 +1,4 @@
-"""Exact conda packages, and the machine that they are for. Pure."""
+"""Exact conda packages. Pure."""
 
 from __future__ import annotations
 
@@ -10,64 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import unquote, urlsplit
 
 from envbuilder import digest
-from envbuilder.errors import InvalidFileError, Source
 
 if TYPE_CHECKING:
     from envbuilder.digest import Digest
 
-SUBDIRS: Final = ("linux-64", "linux-aarch64", "osx-64", "osx-arm64", "win-64")
-"""conda's words for the machines that packages can be locked for."""
-
-_ARCHSPECS: Final = {
-    "linux-64": "x86_64",
-    "linux-aarch64": "aarch64",
-    "osx-64": "x86_64",
-    "osx-arm64": "arm64",
-    "win-64": "x86_64",
-}
-_NUMBER: Final = re.compile(r"\d+(\.\d+)*\Z")
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 _WORD: Final = re.compile(r"[A-Za-z0-9_.+!-]+\Z")
 _FILENAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+!-]*(\.conda|\.tar\.bz2)\Z")
 _MD5: Final = re.compile(r"[0-9a-f]{32}\Z")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CondaTarget:
-    """The machine that conda packages must run on; nothing of it is taken from the machine that locks."""
-
-    subdir: str
-    glibc: str = "2.28"
-    """Of the base image; read for Linux only."""
-
-    cuda: str | None = None
-    """The newest CUDA that the driver of the target knows; None: no GPU is counted on."""
-
-    kernel: str = "5.10"
-    macos: str = "11.0"
-
-    def __post_init__(self) -> None:
-        if self.subdir not in SUBDIRS:
-            known = ", ".join(f"`{subdir}`" for subdir in SUBDIRS)
-            raise InvalidFileError(f"`{self.subdir}` is not one of {known}", where=Source(file="the target"))
-        for name, value in (("glibc", self.glibc), ("cuda", self.cuda), ("kernel", self.kernel), ("macos", self.macos)):
-            if value is not None and not _NUMBER.match(value):
-                raise InvalidFileError(
-                    f"`{value}` is not a version of {name}", where=Source(file="the target"), fix="write e.g. `12.4`"
-                )
-
-    def virtual_packages(self) -> tuple[tuple[str, str, str], ...]:
-        """Return name, version and build of each virtual package that the target has."""
-        archspec = ("__archspec", "1", _ARCHSPECS[self.subdir])
-        cuda = (("__cuda", self.cuda, "0"),) if self.cuda is not None else ()
-        match self.subdir.partition("-")[0]:
-            case "linux":
-                linux = (("__glibc", self.glibc, "0"), ("__linux", self.kernel, "0"), ("__unix", "0", "0"))
-                return (archspec, *cuda, *linux)
-            case "osx":
-                return (archspec, ("__osx", self.macos, "0"), ("__unix", "0", "0"))
-            case _:
-                return (archspec, *cuda, ("__win", "0", "0"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

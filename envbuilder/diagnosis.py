@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from envbuilder import server_kit, uv
 from envbuilder.bases import apt_sources
 from envbuilder.errors import EnvBuilderError
+from envbuilder.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,10 +66,15 @@ _ENGINE_FIXES: Final = {
 
 def _index(machine: Machine) -> Finding:
     where = "the default one" if machine.settings.index_url is None else "the one that is set"
-    target = uv.Target(python_version="3.11", architecture="amd64", glibc="2.36")
+    target = Target(subdir="linux-64")
     try:
         (found,) = uv.compile_lines(
-            ("pip",), target=target, settings=machine.settings, reporter=machine.reporter, dependencies=False
+            ("pip",),
+            python_version="3.11",
+            target=target,
+            settings=machine.settings,
+            reporter=machine.reporter,
+            dependencies=False,
         )
     except EnvBuilderError as cause:
         (problem, *_) = cause.problems

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from envbuilder.base_image import BaseImage, Interpreter
     from envbuilder.digest import Digest
     from envbuilder.environment_spec import EnvironmentSpec
-    from envbuilder.lockfile import Lock, LockedPackage
+    from envbuilder.locked import Lock, LockedPackage
     from envbuilder.model import Model
     from envbuilder.model_files import ModelFiles
     from envbuilder.server_kit import ServerKit

@@ -12,15 +12,18 @@ from packaging.utils import canonicalize_name
 
 from envbuilder import digest
 from envbuilder.errors import InvalidFileError, LockMismatchError, Problem, Source
-from envbuilder.lockfile import SUBDIRS, Lock
+from envbuilder.lockfile import Lockfile
 from envbuilder.problems import shown
+from envbuilder.target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from envbuilder.base_image import BaseImage
     from envbuilder.conda_package import CondaPackage
     from envbuilder.environment_spec import EnvironmentSpec
+    from envbuilder.locked import Lock
 
 MODEL_FILE: Final = "conda-lock.yml"
 """A lock that was saved with its model."""
@@ -59,8 +62,18 @@ def workspace_file(workspace: Path, packages_digest: str) -> Path:
     return workspace / "locks" / f"{digest.hex_of(digest.parse(packages_digest))}.conda-lock.yml"
 
 
-def preferences(earlier: Path | None, *, update: tuple[str, ...], exclude_newer: str | None) -> Preferences:
-    """Return what the lock at `earlier` means for a new one; raises InvalidFileError for an update of what it lacks."""
+def earlier(path: Path | None) -> Lockfile | None:
+    """Return what the file that is to be written holds already; None where there is none."""
+    return _parse(path) if path is not None and path.is_file() else None
+
+
+def preferences(
+    earlier: Lockfile | None, subdir: str, *, update: tuple[str, ...] = (), exclude_newer: str | None = None
+) -> Preferences:
+    """Return what earlier locks mean for a new one on a platform; other platforms' wheels are a wish as well.
+
+    Raises InvalidFileError for an update of what none of them has.
+    """
     if exclude_newer is not None and not _is_time(exclude_newer):
         raise InvalidFileError(
             f"`{shown(exclude_newer)}` is not a date",
@@ -68,7 +81,7 @@ def preferences(earlier: Path | None, *, update: tuple[str, ...], exclude_newer:
             fix="write e.g. `2026-01-31`",
         )
     names = tuple(canonicalize_name(name) for name in update)
-    if earlier is None or not earlier.is_file():
+    if earlier is None:
         if names:
             raise InvalidFileError(
                 "there is no lock to update",
@@ -76,8 +89,19 @@ def preferences(earlier: Path | None, *, update: tuple[str, ...], exclude_newer:
                 fix="name it: `-o FILE`, or leave `--update` out to make a new one",
             )
         return Preferences(exclude_newer=exclude_newer)
-    found = _parse(earlier)
-    known = [*(one.name for one in found.packages), *(one.name for one in found.conda_packages)]
+    _check_update(names, earlier)
+    same = earlier.lock_for(subdir)
+    return Preferences(
+        pins=(same or earlier.locks[0]).pins,
+        conda_packages=same.conda_packages if same is not None else (),
+        update=names,
+        exclude_newer=exclude_newer,
+    )
+
+
+def _check_update(names: tuple[str, ...], earlier: Lockfile) -> None:
+    known = [one.name for lock in earlier.locks for one in lock.packages]
+    known += [one.name for lock in earlier.locks for one in lock.conda_packages]
     missing = [name for name in names if name not in {canonicalize_name(one) for one in known}]
     if missing:
         raise InvalidFileError(
@@ -88,7 +112,6 @@ def preferences(earlier: Path | None, *, update: tuple[str, ...], exclude_newer:
                 for name in missing
             )
         )
-    return Preferences(pins=found.pins, conda_packages=found.conda_packages, update=names, exclude_newer=exclude_newer)
 
 
 def _time(text: str) -> datetime:
@@ -112,38 +135,52 @@ def _near(name: str, known: list[str]) -> str:
 
 
 def read(path: Path, spec: EnvironmentSpec, base: BaseImage) -> Lock:
-    """Read a lock that the user names and check that it belongs to this spec and base.
+    """Read a lockfile, and return the lock in it that belongs to this spec and base.
 
     Raises LockMismatchError naming everything that differs and the command that makes a new lock.
     """
-    found = _parse(path)
-    expected = {
-        "packages_digest": (
-            found.packages_digest,
-            spec.packages_digest,
-            "the model's environment changed since it was locked",
-        ),
-        "base_digest": (found.base_digest, base.digest, f"`{base.reference}` is another image than the locked one"),
-        "subdir": (found.subdir, SUBDIRS[str(base.platform)], "the lock is for another platform"),
-    }
-    if not found.conda_packages:
-        here = base.interpreter.version
-        expected["python_version"] = (found.python_version, here, "the base has another Python")
+    lockfile = _parse(path)
+    here = Target.of_image(base.interpreter, base.platform)
+    fix = f"`envbuilder lock MODEL --base {base.reference} -o {path}`, or pass the base it was locked for"
+    lock = lockfile.lock_for(here.subdir)
+    if lock is None:
+        raise LockMismatchError(
+            f"the lock is for {', '.join(one.subdir for one in lockfile.locks)}, the image for {here.subdir}",
+            where=Source(file=str(path), key="metadata.platforms"),
+            fix=f"`envbuilder lock MODEL --platform {base.platform} -o {path}`",
+        )
     problems = tuple(
         Problem(
             what=f"{meaning}: locked {was}, now {now}",
             where=Source(file=str(path), key=f"metadata.custom_metadata.{key}"),
-            fix=f"`envbuilder lock MODEL --base {base.reference} -o {path}`, or pass the base it was locked for",
+            fix=fix,
         )
-        for key, (was, now, meaning) in expected.items()
-        if was != now
+        for key, was, now, meaning in _differences(lock, spec, base, here)
     )
     if problems:
         raise LockMismatchError(problems)
-    return found
+    return lock
 
 
-def _parse(path: Path) -> Lock:
+def _differences(
+    lock: Lock, spec: EnvironmentSpec, base: BaseImage, here: Target
+) -> Iterator[tuple[str, object, object, str]]:
+    if lock.packages_digest != spec.packages_digest:
+        changed = "the model's environment changed since it was locked"
+        yield "packages_digest", lock.packages_digest, spec.packages_digest, changed
+    if lock.base is not None and lock.base.digest != base.digest:
+        other = f"`{base.reference}` is another image than the locked one"
+        yield f"{lock.subdir}.base_digest", lock.base.digest, base.digest, other
+    if not lock.target.runs_on(here):
+        yield f"{lock.subdir}.glibc", lock.target.glibc, here.glibc, "the C library of the base is older"
+    if not lock.conda_packages:
+        was, now = lock.python_version, base.interpreter.version
+        same = was == now if lock.base is not None else was.split(".")[:2] == now.split(".")[:2]
+        if not same:
+            yield f"{lock.subdir}.python_version", was, now, "the base has another Python"
+
+
+def _parse(path: Path) -> Lockfile:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as cause:
@@ -152,4 +189,4 @@ def _parse(path: Path) -> Lock:
             where=Source(file=str(path)),
             fix="make it with `envbuilder lock MODEL -o FILE`",
         ) from cause
-    return Lock.parse(text, file=str(path))
+    return Lockfile.parse(text, file=str(path))

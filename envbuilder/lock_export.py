@@ -6,11 +6,14 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from envbuilder import digest
+from envbuilder.errors import InvalidFileError, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from envbuilder.lockfile import Lock
+    from envbuilder.digest import Digest
+    from envbuilder.locked import Lock, LockedPackage
+    from envbuilder.lockfile import Lockfile
 
 _NOTE: Final = "# Exported by envbuilder from a lock; change that instead."
 
@@ -27,8 +30,19 @@ def to_requirements(lock: Lock) -> str:
     """Return what `pip install --require-hashes -r` takes; conda packages, which pip cannot install, are comments."""
     lines = [_NOTE, f"# platform: {lock.subdir}, Python {lock.python_version}"]
     lines += [f"# conda {one.name}={one.version}={one.build}" for one in lock.conda_packages]
-    lines += [f"{one.name}=={one.version} --hash={one.sha256}" for one in lock.packages]
+    lines += [_line(one) for one in lock.packages]
     return "\n".join(lines) + "\n"
+
+
+def _line(package: LockedPackage) -> str:
+    if package.is_of_model:
+        return f"{package.url} --hash={package.sha256}"
+    if package.source is None:
+        return f"{package.name}=={package.version} --hash={package.sha256}"
+    # pip builds it once more: a commit is its own hash, an archive has one.
+    inside = f"#subdirectory={package.source.subdirectory}" if package.source.subdirectory is not None else ""
+    digest = "" if package.source.url.startswith("git+") else f" --hash={package.source.digest}"
+    return f"{package.name} @ {package.source.url}{inside}{digest}"
 
 
 def to_pylock(lock: Lock) -> str:
@@ -42,15 +56,44 @@ def to_pylock(lock: Lock) -> str:
     ]
     for one in lock.packages:
         # What a URL or a version can hold is written in JSON as in TOML.
-        url, sha256 = json.dumps(one.url), json.dumps(digest.hex_of(one.sha256))
         lines += [
             "",
             "[[packages]]",
             f"name = {json.dumps(one.name)}",
             f"version = {json.dumps(one.version)}",
-            f"wheels = [{{ name = {json.dumps(one.filename)}, url = {url}, hashes = {{ sha256 = {sha256} }} }}]",
+            _artifact(one),
         ]
     return "\n".join(lines) + "\n"
+
+
+def _artifact(package: LockedPackage) -> str:
+    """Return the key of a package in pylock.toml that says where it is: a wheel, a file, an archive, or a commit."""
+    source = package.source
+    if source is None:
+        place = "path" if package.is_of_model else "url"
+        wheel = f"name = {json.dumps(package.filename)}, {place} = {json.dumps(package.url)}"
+        return f"wheels = [{{ {wheel}, {_hashes(package.sha256)} }}]"
+    inside = f", subdirectory = {json.dumps(source.subdirectory)}" if source.subdirectory is not None else ""
+    if source.url.startswith("git+"):
+        url, _, commit = source.url.removeprefix("git+").rpartition("@")
+        return f'vcs = {{ type = "git", url = {json.dumps(url)}, commit-id = {json.dumps(commit)}{inside} }}'
+    return f"archive = {{ url = {json.dumps(source.url)}, {_hashes(source.digest)}{inside} }}"
+
+
+def _hashes(sha256: Digest) -> str:
+    return f"hashes = {{ sha256 = {json.dumps(digest.hex_of(sha256))} }}"
+
+
+def export(lockfile: Lockfile, chosen: str) -> str:
+    """Return the one lock of the file in another format; raises InvalidFileError where it holds several."""
+    if len(lockfile.locks) > 1:
+        subdirs = " or ".join(f"`{lock.subdir}`" for lock in lockfile.locks)
+        raise InvalidFileError(
+            f"the format `{chosen}` is for one platform",
+            where=Source(file="--format"),
+            fix=f"choose one: `--platform` {subdirs}",
+        )
+    return FORMATS[chosen](lockfile.locks[0])
 
 
 FORMATS: Final[dict[str, Callable[[Lock], str]]] = {

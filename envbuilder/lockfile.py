@@ -1,4 +1,4 @@
-"""The lock: exact packages with URL and sha256, kept as `conda-lock.yml`.
+"""The lockfile: locks for one or several platforms as the text of a `conda-lock.yml`.
 
 Written through conda-lock's own models, so that conda-lock and micromamba read it; what envbuilder adds stands in
 `metadata.custom_metadata`. Read with a small reader of the same format (lockfile version 1), because importing
@@ -7,11 +7,11 @@ conda-lock takes longer than a whole build that only changes the model.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
@@ -19,180 +19,131 @@ from envbuilder import digest
 from envbuilder.conda_package import CondaPackage
 from envbuilder.digest import Digest
 from envbuilder.errors import InvalidFileError, LockMismatchError, Problem, Source
+from envbuilder.locked import Lock, LockedBase, LockedPackage, WheelSource
+from envbuilder.target import SUBDIRS, Target
 
-SUBDIRS: Final = {"linux/amd64": "linux-64", "linux/arm64": "linux-aarch64"}
-"""OCI platform → conda subdir."""
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FILENAME: Final = re.compile(r"[A-Za-z0-9._+!-]+\.whl\Z")
 _NAME: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 _VERSION: Final = re.compile(r"[A-Za-z0-9._+!-]+\Z")
+_IN_MODEL: Final = re.compile(r"\./(?!(?:.*/)?\.\.?(?:/|$))[^\\\0]+\Z")
+_CUSTOM: Final = "metadata.custom_metadata"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LockedPackage:
-    """One exact wheel."""
+class Lockfile:
+    """Locks of what is asked for in one place, at most one for each platform."""
 
-    name: str
-    """Normalized."""
+    locks: tuple[Lock, ...]
+    """At least one; sorted by subdir."""
 
-    version: str
-    url: str
-    """Without credentials."""
+    @classmethod
+    def of(cls, locks: Iterable[Lock]) -> Lockfile:
+        """Put locks into one file."""
+        return cls(locks=tuple(sorted(locks, key=lambda lock: lock.subdir)))
 
-    sha256: Digest
-    dependencies: tuple[str, ...] = ()
-    """Normalized names of the locked packages it needs."""
-
-    @property
-    def filename(self) -> str:
-        """The wheel's file name, which carries its tags."""
-        return unquote(PurePosixPath(urlsplit(self.url).path).name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lock:
-    """Everything that goes into an environment, for one platform and one base image."""
-
-    packages: tuple[LockedPackage, ...]
-    """The wheels, sorted by name."""
-
-    conda_packages: tuple[CondaPackage, ...] = ()
-    """Sorted by name; where there are any, Python is one of them."""
-
-    channels: tuple[str, ...] = ()
-    """Where the conda packages come from, without credentials."""
-
-    subdir: str
-    packages_digest: Digest
-    base_reference: str
-    base_digest: Digest
-    python_version: str
-    """In full: that of the base image, or of the conda packages."""
-
-    tool_version: str
-    """Of the envbuilder that made the lock."""
-
-    @property
-    def digest(self) -> Digest:
-        """The digest of what is locked; the version of the tool that locked it does not count."""
-        locked: dict[str, object] = {
-            "subdir": self.subdir,
-            "base": self.base_digest,
-            "python": self.python_version,
-            "packages": [[package.name, package.version, package.sha256] for package in self.packages],
-        }
-        if self.conda_packages:
-            locked["conda"] = [[one.name, one.version, one.build, one.sha256] for one in self.conda_packages]
-        return digest.of_json(locked)
+    def lock_for(self, subdir: str) -> Lock | None:
+        """Return the lock for a platform."""
+        return next((lock for lock in self.locks if lock.subdir == subdir), None)
 
     def to_text(self) -> str:
-        """Return the lock as the text of a `conda-lock.yml`; the same lock gives the same bytes."""
-        from conda_lock.lockfile.v1.models import (  # noqa: PLC0415 - half a second to import
-            Channel,
-            HashModel,
-            LockedDependency,
-            Lockfile,
-            LockMeta,
-        )
+        """Return the text of a `conda-lock.yml`; the same locks give the same bytes."""
+        from conda_lock.lockfile.v1 import models  # noqa: PLC0415 - half a second to import
 
-        lockfile = Lockfile(
-            package=[
-                *(
-                    LockedDependency(
-                        name=one.name,
-                        version=one.version,
-                        build=one.build,
-                        manager="conda",
-                        platform=self.subdir,
-                        dependencies=dict(_dependency(text) for text in one.depends),
-                        url=one.url,
-                        hash=HashModel(md5=one.md5, sha256=digest.hex_of(one.sha256)),
-                        category="main",
-                        optional=False,
-                    )
-                    for one in self.conda_packages
-                ),
-                *(
-                    LockedDependency(
-                        name=package.name,
-                        version=package.version,
-                        manager="pip",
-                        platform=self.subdir,
-                        dependencies=dict.fromkeys(package.dependencies, "*"),
-                        url=package.url,
-                        hash=HashModel(sha256=digest.hex_of(package.sha256)),
-                        category="main",
-                        optional=False,
-                    )
-                    for package in self.packages
-                ),
-            ],
-            metadata=LockMeta(
-                content_hash={self.subdir: digest.hex_of(self.packages_digest)},
-                channels=[Channel(url=url, used_env_vars=frozenset()) for url in self.channels],
-                platforms=[self.subdir],
+        first = self.locks[0]
+        channels = dict.fromkeys(channel for lock in self.locks for channel in lock.channels)
+        model = models.Lockfile(
+            package=[item for lock in self.locks for item in _items(lock)],
+            metadata=models.LockMeta(
+                content_hash={lock.subdir: digest.hex_of(lock.packages_digest) for lock in self.locks},
+                channels=[models.Channel(url=url, used_env_vars=frozenset()) for url in channels],
+                platforms=[lock.subdir for lock in self.locks],
                 sources=["conda.yaml"],
                 custom_metadata={
-                    "envbuilder_version": self.tool_version,
-                    "packages_digest": self.packages_digest,
-                    "base_reference": self.base_reference,
-                    "base_digest": self.base_digest,
-                    "python_version": self.python_version,
-                    "lock_digest": self.digest,
+                    "envbuilder_version": first.tool_version,
+                    "packages_digest": first.packages_digest,
+                    **{f"{lock.subdir}.{key}": value for lock in self.locks for key, value in _custom(lock).items()},
                 },
             ),
         )
-        body = yaml.safe_dump(lockfile.dict_for_output(), sort_keys=False, allow_unicode=True, width=120)
+        body = yaml.safe_dump(model.dict_for_output(), sort_keys=False, allow_unicode=True, width=120)
         return (
             "# Locked by envbuilder; edit the model's conda.yaml and run `envbuilder lock` instead of editing this.\n"
             f"{body}"
         )
 
     @classmethod
-    def parse(cls, text: str, *, file: str) -> Lock:
-        """Read a `conda-lock.yml` that envbuilder wrote; raises InvalidFileError with every problem found."""
-        reader = _Reader(file)
-        value = reader.load(text)
-        metadata = value.get("metadata") if isinstance(value.get("metadata"), dict) else {}
-        custom = (metadata or {}).get("custom_metadata")
-        if not isinstance(custom, dict):
-            reader.report("there is no `custom_metadata`: the lock was not made by envbuilder", "metadata")
-            custom = {}
-        packages = value.get("package")
-        if not isinstance(packages, list):
-            reader.report("expected a list", "package")
-            packages = []
-        platforms = (metadata or {}).get("platforms")
-        if not (isinstance(platforms, list) and len(platforms) == 1 and isinstance(platforms[0], str)):
-            reader.report("expected exactly one platform", "metadata.platforms")
-            platforms = [""]
-        read = [reader.package(item, f"package[{i}]") for i, item in enumerate(packages)]
-        lock = cls(
-            packages=tuple(one for one in read if isinstance(one, LockedPackage)),
-            conda_packages=tuple(one for one in read if isinstance(one, CondaPackage)),
-            channels=reader.channels((metadata or {}).get("channels")),
-            subdir=platforms[0],
-            packages_digest=reader.digest(custom.get("packages_digest"), "metadata.custom_metadata.packages_digest"),
-            base_reference=reader.text(custom.get("base_reference"), "metadata.custom_metadata.base_reference"),
-            base_digest=reader.digest(custom.get("base_digest"), "metadata.custom_metadata.base_digest"),
-            python_version=reader.text(custom.get("python_version"), "metadata.custom_metadata.python_version"),
-            tool_version=reader.text(custom.get("envbuilder_version"), "metadata.custom_metadata.envbuilder_version"),
-        )
-        stated = reader.digest(custom.get("lock_digest"), "metadata.custom_metadata.lock_digest")
-        reader.finish()
-        if stated != lock.digest:
-            raise LockMismatchError(
-                "the packages are not those that were locked: the file was edited or damaged",
-                where=Source(file=file, key="package"),
-                fix="restore the file, or remove it and lock again with `envbuilder lock`",
-            )
-        return lock
+    def parse(cls, text: str, *, file: str) -> Lockfile:
+        """Read a `conda-lock.yml` that envbuilder wrote.
 
-    @property
-    def pins(self) -> tuple[str, ...]:
-        """The packages as lines of a requirements file."""
-        return tuple(f"{package.name}=={package.version}" for package in self.packages)
+        Raises InvalidFileError with every problem found, LockMismatchError where it was edited.
+        """
+        reader = _Reader(file)
+        found = reader.lockfile(reader.load(text))
+        reader.finish()
+        for lock in found.locks:
+            if reader.stated.get(lock.subdir) != lock.digest:
+                raise LockMismatchError(
+                    "the packages are not those that were locked: the file was edited or damaged",
+                    where=Source(file=file, key="package"),
+                    fix="restore the file, or remove it and lock again with `envbuilder lock`",
+                )
+        return found
+
+
+def _items(lock: Lock) -> list[Any]:
+    from conda_lock.lockfile.v1 import models  # noqa: PLC0415 - half a second to import
+
+    common: dict[str, Any] = {"platform": lock.subdir, "category": "main", "optional": False}
+    conda = [
+        models.LockedDependency(
+            name=one.name,
+            version=one.version,
+            build=one.build,
+            manager="conda",
+            dependencies=dict(_dependency(text) for text in one.depends),
+            url=one.url,
+            hash=models.HashModel(md5=one.md5, sha256=digest.hex_of(one.sha256)),
+            **common,
+        )
+        for one in lock.conda_packages
+    ]
+    wheels = [
+        models.LockedDependency(
+            name=one.name,
+            version=one.version,
+            manager="pip",
+            dependencies=dict.fromkeys(one.dependencies, "*"),
+            url=_source_url(one.source) if one.source is not None else one.url,
+            hash=models.HashModel(sha256=digest.hex_of(one.source.digest if one.source is not None else one.sha256)),
+            **common,
+        )
+        for one in lock.packages
+    ]
+    return [*conda, *wheels]
+
+
+def _custom(lock: Lock) -> dict[str, str]:
+    """Return what conda-lock's format has no place for."""
+    target = lock.target
+    found = {"lock_digest": str(lock.digest), "python_version": lock.python_version}
+    if lock.base is not None:
+        found |= {"base_reference": lock.base.reference, "base_digest": lock.base.digest}
+    found |= {"glibc": target.glibc} if target.system == "linux" else {}
+    found |= {"macos": target.macos} if target.system == "osx" else {}
+    if target.cuda is not None:
+        found["cuda"] = target.cuda
+    built = {one.name: [one.filename, one.sha256] for one in lock.packages if one.source is not None}
+    if built:
+        found["built_wheels"] = json.dumps(built)
+    return found
+
+
+def _source_url(source: WheelSource) -> str:
+    return f"{source.url}#subdirectory={source.subdirectory}" if source.subdirectory is not None else source.url
 
 
 class _Reader:
@@ -201,14 +152,12 @@ class _Reader:
     def __init__(self, file: str) -> None:
         self.file = file
         self.problems: list[Problem] = []
+        self.stated: dict[str, Digest] = {}
+        """The digest that the file states for each platform."""
 
     def report(self, what: str, key: str) -> None:
         self.problems.append(
-            Problem(
-                what=what,
-                where=Source(file=self.file, key=key),
-                fix="make the lock again with `envbuilder lock`",
-            )
+            Problem(what=what, where=Source(file=self.file, key=key), fix="make the lock again with `envbuilder lock`")
         )
 
     def finish(self) -> None:
@@ -228,6 +177,65 @@ class _Reader:
         result: dict[str, Any] = value
         return result
 
+    def lockfile(self, value: dict[str, Any]) -> Lockfile:
+        metadata = _mapping(value.get("metadata"))
+        custom = metadata.get("custom_metadata")
+        if not isinstance(custom, dict):
+            self.report("there is no `custom_metadata`: the lock was not made by envbuilder", "metadata")
+            custom = {}
+        subdirs = metadata.get("platforms")
+        known = isinstance(subdirs, list) and all(one in SUBDIRS for one in subdirs)
+        if not (known and subdirs and len(set(subdirs)) == len(subdirs)):
+            self.report(f"expected some of {', '.join(SUBDIRS)}, each once", "metadata.platforms")
+            subdirs = []
+        packages_digest = self.digest(custom.get("packages_digest"), f"{_CUSTOM}.packages_digest")
+        tool_version = self.text(custom.get("envbuilder_version"), f"{_CUSTOM}.envbuilder_version")
+        built = {subdir: self.built(custom, subdir) for subdir in subdirs}
+        packages = self.packages(value.get("package"), built)
+        return Lockfile.of(
+            Lock(
+                packages=tuple(one for one in packages.get(subdir, ()) if isinstance(one, LockedPackage)),
+                conda_packages=tuple(one for one in packages.get(subdir, ()) if isinstance(one, CondaPackage)),
+                target=self.target(custom, subdir),
+                base=self.base(custom, subdir),
+                packages_digest=packages_digest,
+                python_version=self.text(custom.get(f"{subdir}.python_version"), f"{_CUSTOM}.{subdir}.python_version"),
+                tool_version=tool_version,
+            )
+            for subdir in subdirs
+        )
+
+    def target(self, custom: dict[str, Any], subdir: str) -> Target:
+        key = f"{subdir}.lock_digest"
+        self.stated[subdir] = self.digest(custom.get(key), f"{_CUSTOM}.{key}")
+        given = {name: custom.get(f"{subdir}.{name}") for name in ("glibc", "macos", "cuda")}
+        try:
+            return Target(subdir=subdir, **{name: str(value) for name, value in given.items() if value is not None})
+        except InvalidFileError as cause:
+            self.report(cause.problems[0].what, f"{_CUSTOM}.{subdir}")
+            return Target(subdir=subdir)
+
+    def base(self, custom: dict[str, Any], subdir: str) -> LockedBase | None:
+        reference, digest = f"{subdir}.base_reference", f"{subdir}.base_digest"
+        if reference not in custom and digest not in custom:
+            return None
+        return LockedBase(
+            reference=self.text(custom.get(reference), f"{_CUSTOM}.{reference}"),
+            digest=self.digest(custom.get(digest), f"{_CUSTOM}.{digest}"),
+        )
+
+    def built(self, custom: dict[str, Any], subdir: str) -> dict[str, tuple[str, Digest]]:
+        """Read the file name and the digest of each wheel that was built, by the package's name."""
+        key = f"{subdir}.built_wheels"
+        if key not in custom:
+            return {}
+        try:
+            value = json.loads(custom[key])
+            return {str(name): (str(file), digest.parse(str(sha256))) for name, (file, sha256) in value.items()}
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            self.report("expected a JSON object of names, files and digests", f"{_CUSTOM}.{key}")
+            return {}
+
     def text(self, value: object, key: str) -> str:
         if isinstance(value, str) and value:
             return value
@@ -241,13 +249,41 @@ class _Reader:
             self.report("expected `sha256:` and 64 hex digits", key)
             return Digest("")
 
-    def channels(self, value: object) -> tuple[str, ...]:
-        found = value if isinstance(value, list) else []
-        return tuple(str(one["url"]) for one in found if isinstance(one, dict) and "url" in one)
+    def packages(
+        self, value: object, built: dict[str, dict[str, tuple[str, Digest]]]
+    ) -> dict[str, list[LockedPackage | CondaPackage]]:
+        """Read the packages by their platform."""
+        found: dict[str, list[LockedPackage | CondaPackage]] = {}
+        if not isinstance(value, list):
+            self.report("expected a list", "package")
+            return found
+        for index, item in enumerate(value):
+            key = f"package[{index}]"
+            if not isinstance(item, dict):
+                self.report("expected a mapping", key)
+                continue
+            subdir = item.get("platform")
+            if not isinstance(subdir, str) or subdir not in built:
+                self.report("expected one of the lock's platforms", f"{key}.platform")
+                continue
+            package = self.package(item, key, built[subdir])
+            if package is not None:
+                found.setdefault(subdir, []).append(package)
+        return found
+
+    def package(
+        self, item: dict[str, Any], key: str, built: dict[str, tuple[str, Digest]]
+    ) -> LockedPackage | CondaPackage | None:
+        match item.get("manager"):
+            case "conda":
+                return self.conda_package(item, key)
+            case "pip":
+                return self.wheel(item, key, built)
+            case _:
+                self.report("expected `conda` or `pip`", f"{key}.manager")
+                return None
 
     def conda_package(self, item: dict[str, Any], key: str) -> CondaPackage | None:
-        hashes = item.get("hash") if isinstance(item.get("hash"), dict) else {}
-        depends = item.get("dependencies")
         url = str(item.get("url"))
         record = {
             "name": item.get("name"),
@@ -255,10 +291,8 @@ class _Reader:
             "build": item.get("build"),
             "subdir": PurePosixPath(url).parent.name,
             "url": url,
-            **(hashes or {}),
-            "depends": [f"{name} {spec}".strip() for name, spec in depends.items()]
-            if isinstance(depends, dict)
-            else [],
+            **_mapping(item.get("hash")),
+            "depends": [f"{name} {spec}".strip() for name, spec in _mapping(item.get("dependencies")).items()],
         }
         try:
             return CondaPackage.from_record(record)
@@ -266,28 +300,26 @@ class _Reader:
             self.report(f"not a conda package: {cause}", key)
             return None
 
-    def package(self, item: object, key: str) -> LockedPackage | CondaPackage | None:
-        if not isinstance(item, dict):
-            self.report("expected a mapping", key)
-            return None
-        if item.get("manager") == "conda":
-            return self.conda_package(item, key)
-        if item.get("manager") != "pip":
-            self.report("expected `conda` or `pip`", f"{key}.manager")
-            return None
-        hashes = item.get("hash")
+    def wheel(self, item: dict[str, Any], key: str, built: dict[str, tuple[str, Digest]]) -> LockedPackage:
         dependencies = item.get("dependencies") or {}
         if not isinstance(dependencies, dict):
             self.report("expected a mapping", f"{key}.dependencies")
             dependencies = {}
+        name = self.text(item.get("name"), f"{key}.name")
+        url = self.text(item.get("url"), f"{key}.url")
+        sha256 = self.digest(f"sha256:{_mapping(item.get('hash')).get('sha256')}", f"{key}.hash.sha256")
+        source = None
+        if name in built:
+            place, _, subdirectory = url.partition("#subdirectory=")
+            source = WheelSource(url=place, digest=sha256, subdirectory=subdirectory or None)
+            url, sha256 = built[name]
         package = LockedPackage(
-            name=self.text(item.get("name"), f"{key}.name"),
+            name=name,
             version=self.text(item.get("version"), f"{key}.version"),
-            url=self.text(item.get("url"), f"{key}.url"),
-            sha256=self.digest(
-                f"sha256:{hashes.get('sha256')}" if isinstance(hashes, dict) else None, f"{key}.hash.sha256"
-            ),
-            dependencies=tuple(sorted(str(name) for name in dependencies)),
+            url=url,
+            sha256=sha256,
+            dependencies=tuple(sorted(str(one) for one in dependencies)),
+            source=source,
         )
         # These become names of files and directories in the caches.
         if package.name and not _NAME.match(package.name):
@@ -299,6 +331,10 @@ class _Reader:
         return package
 
 
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _dependency(text: str) -> tuple[str, str]:
     name, _, spec = text.partition(" ")
     return name, spec.strip()
@@ -306,6 +342,9 @@ def _dependency(text: str) -> tuple[str, str]:
 
 def _is_wheel(package: LockedPackage) -> bool:
     try:
-        return _FILENAME.match(package.filename) is not None
+        named = _FILENAME.match(package.filename) is not None
     except ValueError:
         return False
+    if package.source is not None:
+        return named and package.filename == package.url
+    return named and (not package.is_of_model or _IN_MODEL.match(package.url) is not None)

@@ -1,4 +1,4 @@
-"""From a spec and a base image to a lock: rattler finds conda packages, uv the wheels beside them.
+"""From a spec and a target to a lock: rattler finds conda packages, uv the wheels beside them.
 
 The answer is kept until something that is asked changes.
 """
@@ -6,13 +6,13 @@ The answer is kept until something that is asked changes.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from packaging.requirements import Requirement as ParsedRequirement
 from packaging.utils import canonicalize_name
 
 from envbuilder import conda, conda_names, digest, disk, uv
-from envbuilder.conda_package import CondaTarget
 from envbuilder.conda_settings import CondaSettings
 from envbuilder.conda_yaml import MatchSpec
 from envbuilder.errors import (
@@ -22,7 +22,9 @@ from envbuilder.errors import (
     Problem,
 )
 from envbuilder.kept_lock import Preferences
-from envbuilder.lockfile import SUBDIRS, Lock
+from envbuilder.locked import Lock, LockedBase
+from envbuilder.lockfile import Lockfile
+from envbuilder.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,8 +34,12 @@ if TYPE_CHECKING:
     from envbuilder.base_image import BaseImage
     from envbuilder.conda_package import CondaPackage
     from envbuilder.environment_spec import EnvironmentSpec
-    from envbuilder.lockfile import LockedPackage
+    from envbuilder.locked import LockedPackage
     from envbuilder.machine import Machine
+
+
+_MINORS: Final = tuple(f"3.{minor}" for minor in range(6, 15))
+"""The Pythons that packages are made for, oldest first."""
 
 
 def check_python(spec: EnvironmentSpec, base: BaseImage, machine: Machine) -> None:
@@ -58,49 +64,81 @@ def check_python(spec: EnvironmentSpec, base: BaseImage, machine: Machine) -> No
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What is locked for: a machine, and the Python on it where conda brings none."""
+
+    target: Target
+    python_version: str
+    base: BaseImage | None = None
+    """None: no image in particular."""
+
+    @classmethod
+    def of_base(cls, base: BaseImage, *, cuda: str | None = None) -> Place:
+        """Return what an image on this base is."""
+        target = Target.of_image(base.interpreter, base.platform, cuda=cuda)
+        return cls(target=target, python_version=base.interpreter.version, base=base)
+
+    @classmethod
+    def without_base(cls, spec: EnvironmentSpec, target: Target) -> Place:
+        """Return the target with the Python that is asked for: as exact as it was said, the newest where several fit.
+
+        Raises LockImpossibleError where none of those that are known does.
+        """
+        asked = spec.python.value
+        newest = next((minor for minor in reversed(_MINORS) if asked.allows_minor(minor)), None)
+        version = asked.exact or asked.minor or newest
+        if version is None:
+            raise LockImpossibleError(
+                f"nothing is known of a Python {asked.text}",
+                where=spec.python.source,
+                fix=f"ask for one of {_MINORS[0]} to {_MINORS[-1]}",
+            )
+        return cls(target=target, python_version=version)
+
+
 def lock(
     spec: EnvironmentSpec,
-    base: BaseImage,
+    place: Place,
     *,
     machine: Machine,
     tool_version: str,
     preferences: Preferences | None = None,
 ) -> Lock:
-    """Find the exact packages for the spec on the base; an earlier answer is kept where `preferences` say so.
+    """Find the exact packages for the spec; an earlier answer is kept where `preferences` say so.
 
     Conda packages are found first, and what they provide is not installed by pip again. Raises LockImpossibleError
     naming the lines of the model's files that the solver's explanation mentions.
     """
     _check_lockable(spec)
     preferences = preferences or Preferences()
-    conda_packages, channels = _conda(spec, base, machine, preferences) if spec.needs_conda else ((), ())
-    python = next((one.version for one in conda_packages if one.name == "python"), base.interpreter.version)
+    conda_packages = _conda(spec, place.target, machine, preferences) if spec.needs_conda else ()
+    python = next((one.version for one in conda_packages if one.name == "python"), place.python_version)
     try:
-        packages = _wheels(spec, base, python, conda_packages, machine=machine, preferences=preferences)
+        packages = _wheels(spec, place.target, python, conda_packages, machine=machine, preferences=preferences)
     except LockImpossibleError as cause:
         raise _with_places(cause, spec) from cause
+    base = place.base
     return Lock(
         packages=packages,
         conda_packages=conda_packages,
-        channels=channels,
-        subdir=SUBDIRS[str(base.platform)],
+        target=place.target,
+        base=LockedBase(reference=base.reference, digest=base.digest) if base is not None else None,
         packages_digest=digest.parse(spec.packages_digest),
-        base_reference=base.reference,
-        base_digest=base.digest,
         python_version=python,
         tool_version=tool_version,
     )
 
 
 def _conda(
-    spec: EnvironmentSpec, base: BaseImage, machine: Machine, preferences: Preferences
-) -> tuple[tuple[CondaPackage, ...], tuple[str, ...]]:
-    """Return the conda packages, Python among them, and the channels they were looked for in."""
+    spec: EnvironmentSpec, target: Target, machine: Machine, preferences: Preferences
+) -> tuple[CondaPackage, ...]:
+    """Return the conda packages, Python among them."""
     settings = CondaSettings.from_environ(dict(machine.settings.conda_environ), settings=machine.settings)
     packages = conda.solve(
         conda_match_specs(spec),
         channels=spec.channels,
-        target=CondaTarget(subdir=SUBDIRS[str(base.platform)], glibc=base.interpreter.glibc),
+        target=target,
         settings=settings,
         reporter=machine.reporter,
         preferred=preferences.conda_packages,
@@ -114,7 +152,7 @@ def _conda(
             where=spec.match_specs[0].source,
             fix="rebuild the channel's index with a newer `conda index`",
         )
-    return packages, tuple(dict.fromkeys(_channel(one) for one in packages))
+    return packages
 
 
 def conda_match_specs(spec: EnvironmentSpec) -> tuple[MatchSpec, ...]:
@@ -131,13 +169,9 @@ def conda_match_specs(spec: EnvironmentSpec) -> tuple[MatchSpec, ...]:
     return (*tools, *spec.match_specs)
 
 
-def _channel(package: CondaPackage) -> str:
-    return package.url.rpartition("/")[0].removesuffix(f"/{package.subdir}")
-
-
 def _wheels(
     spec: EnvironmentSpec,
-    base: BaseImage,
+    target: Target,
     python: str,
     conda_packages: tuple[CondaPackage, ...],
     *,
@@ -159,11 +193,8 @@ def _wheels(
                 pins=preferences.pins,
                 update=preferences.update,
                 exclude_newer=preferences.exclude_newer,
-                target=uv.Target(
-                    python_version=python,
-                    architecture=base.platform.architecture,
-                    glibc=base.interpreter.glibc,
-                ),
+                python_version=python,
+                target=target,
                 settings=machine.settings,
                 reporter=machine.reporter,
             )
@@ -222,20 +253,22 @@ def _check_lockable(spec: EnvironmentSpec) -> None:
         raise LockImpossibleError(tuple(problems))
 
 
-def lock_once(spec: EnvironmentSpec, base: BaseImage, *, machine: Machine, tool_version: str) -> tuple[Lock, bool]:
+def lock_once(
+    spec: EnvironmentSpec, base: BaseImage, *, cuda: str | None = None, machine: Machine, tool_version: str
+) -> tuple[Lock, bool]:
     """Return the lock kept for this spec, base and index, or make and keep it; True when it was kept already."""
     settings = machine.settings
     key = digest.of_json(
-        [spec.packages_digest, base.digest, str(base.platform), settings.index_url, settings.extra_index_urls]
+        [spec.packages_digest, base.digest, str(base.platform), cuda, settings.index_url, settings.extra_index_urls]
     )
     path = machine.locks / f"{digest.hex_of(key)}.conda-lock.yml"
     if path.exists():
         try:
-            return Lock.parse(path.read_text(encoding="utf-8"), file=str(path)), True
+            return Lockfile.parse(path.read_text(encoding="utf-8"), file=str(path)).locks[0], True
         except InvalidFileError:
             path.unlink()
-    made = lock(spec, base, machine=machine, tool_version=tool_version)
-    disk.write_file(path, made.to_text().encode())
+    made = lock(spec, Place.of_base(base, cuda=cuda), machine=machine, tool_version=tool_version)
+    disk.write_file(path, Lockfile.of([made]).to_text().encode())
     return made, False
 
 

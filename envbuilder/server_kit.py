@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from envbuilder import digest, disk, uv
 from envbuilder.errors import BaseImageError, LockMismatchError, Source
-from envbuilder.lockfile import LockedPackage
+from envbuilder.locked import LockedPackage
+from envbuilder.target import Target
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -75,10 +76,10 @@ def packages(
     record = machine.locks / f"server-{key}.json"
     if record.exists():
         return tuple(_package(item) for item in json.loads(record.read_bytes()))
-    target = uv.Target(python_version=interpreter.version, architecture=platform.architecture, glibc=interpreter.glibc)
     found = uv.compile_lines(
         tuple(_lines(kit.requirements)),
-        target=target,
+        python_version=interpreter.version,
+        target=Target.of_image(interpreter, platform),
         settings=machine.settings,
         reporter=machine.reporter,
         dependencies=False,

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import socket
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import import_module
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from envbuilder import disk, kept_lock, locking, model_environment, server_kit
-from envbuilder.bases import BaseReference
+from envbuilder import disk, engine_choice, kept_lock, locking, model_environment, server_kit
 from envbuilder.choices import ENGINE_NAMES, EngineName
 from envbuilder.errors import (
-    BaseImageError,
     BuildFailedError,
     EngineMissingError,
     InvalidFileError,
@@ -22,21 +19,22 @@ from envbuilder.errors import (
 )
 from envbuilder.image_plan import ImagePlan
 from envbuilder.image_reference import ImageReference
-from envbuilder.lockfile import SUBDIRS
+from envbuilder.lockfile import Lockfile
+from envbuilder.locking import Place
 from envbuilder.model_files import ModelFiles
 from envbuilder.oci_image import Platform
 from envbuilder.reporter import Timings
+from envbuilder.target import IMAGE_SUBDIRS, Target
 from envbuilder.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from envbuilder.base_image import BaseImage
     from envbuilder.choices import Choices
     from envbuilder.engine import BuiltImage, Engine, Running
     from envbuilder.environment_spec import EnvironmentSpec
-    from envbuilder.lockfile import Lock
+    from envbuilder.locked import Lock
     from envbuilder.machine import Machine
     from envbuilder.model import Model
     from envbuilder.smoke import SmokeReport
@@ -79,104 +77,53 @@ class BuildReport:
         }
 
 
-def engine_module(name: str) -> Engine:
-    """Return the engine called `name`; they are imported when asked for, since each pulls in a library."""
-    if name not in ENGINE_NAMES:
-        raise InvalidFileError(
-            f"there is no engine `{name}`", where=Source(file="--engine"), fix="use `auto`, `docker` or `oci`"
-        )
-    engine: Engine = import_module(f"envbuilder.engine.{name}")
-    return engine
-
-
-def choose_engine(choices: Choices, machine: Machine) -> tuple[str, Engine]:
-    """Return the engine to use: the chosen one if it can be used, or the first that answers for `auto`.
-
-    Raises EngineMissingError with the reason of each that cannot be used.
-    """
-    reasons = []
-    stated = choices.defaults.engine
-    name = choices.engine or (stated.value if stated is not None else "auto")
-    for candidate in ENGINE_NAMES if name == "auto" else (name,):
-        engine = engine_module(candidate)
-        reason = engine.available(machine)
-        if reason is None:
-            return candidate, engine
-        reasons.append(f"`{candidate}`: {reason}")
-    raise EngineMissingError(
-        "no engine can be used here\n" + "\n".join(f"    {reason}" for reason in reasons),
-        fix="start Docker, or allow the sandbox of the embedded engine; `envbuilder doctor` tells more",
-    )
-
-
-def _stated_base(spec: EnvironmentSpec, choices: Choices) -> str | None:
-    """Return the base that the environment asks for, else the workspace's."""
-    stated = spec.base or choices.defaults.base_for(spec.python.value)
-    if stated is not None and stated.image is None:
-        raise BaseImageError(
-            f"the base is to be built from `{stated.context}`; this version builds none",
-            where=stated.source,
-            fix="build it, and name it by `image`, or pass `--base NAME`",
-        )
-    return stated.image if stated is not None else None
-
-
-def default_base(spec: EnvironmentSpec) -> str:
-    """Return the base for the Python that is asked for: the official slim image.
-
-    Raises BaseImageError when the server runs on no Python that is allowed.
-    """
-    asked = spec.python.value
-    allowed = [minor for minor in server_kit.minors() if asked.allows_minor(minor)]
-    if not allowed:
-        known = server_kit.minors()
-        raise BaseImageError(
-            f"no base image provides Python {asked.text}: envbuilder serves Python {known[0]} to {known[-1]}",
-            where=spec.python.source,
-            fix=f"ask for python>={known[0]} there",
-        )
-    return f"python:{asked.exact or allowed[-1]}-slim"
-
-
-def platform_of(choices: Choices) -> Platform:
-    """Return the platform to build for; raises InvalidFileError for one that envbuilder makes no images for."""
-    stated = choices.defaults.platform
-    text = choices.platform or (stated.value if stated is not None else _own_platform())
-    if text not in SUBDIRS:
-        raise InvalidFileError(
-            f"no images are made for `{text}`",
-            where=Source(file="--platform"),
-            fix="use " + " or ".join(f"`{known}`" for known in SUBDIRS),
-        )
-    return Platform.parse(text)
-
-
-def _own_platform() -> str:
-    import platform  # noqa: PLC0415 - the module's name is the function's subject elsewhere
-
-    return {"x86_64": "linux/amd64", "aarch64": "linux/arm64", "arm64": "linux/arm64"}.get(
-        platform.machine(), f"linux/{platform.machine()}"
-    )
-
-
 @disk.readable_by_all()
-def make_lock(model: str | Path, choices: Choices, *, machine: Machine) -> Lock:
-    """Lock the model's environment, on the chosen or the default base.
+def make_lock(model: str | Path, choices: Choices, *, machine: Machine) -> Lockfile:
+    """Lock the model's environment for each chosen platform: on the chosen or the default base, or on none.
 
-    What the lock at `choices.output`, else the workspace's, holds already stays as long as it fits.
+    What the lockfile at `choices.output`, else the workspace's, holds already stays as long as it fits; its platforms
+    are those to lock for where none are chosen.
     """
     timings = Timings(machine.reporter)
     with timings.stage("resolve"):
         spec = model_environment.resolve(model, choices, machine=machine)
     model_environment.tell_repairs(spec, machine)
-    _, engine = choose_engine(choices, machine)
-    base = _base(spec, engine, choices, machine, timings)
-    with timings.stage("lock") as note:
-        earlier = lock_output(spec.packages_digest, choices)
-        preferences = kept_lock.preferences(earlier, update=choices.update, exclude_newer=choices.exclude_newer)
-        made = locking.lock(spec, base, machine=machine, tool_version=__version__, preferences=preferences)
-        note.text = f"{len(made.packages)} packages"
-    return made
+    earlier = kept_lock.earlier(lock_output(spec.packages_digest, choices))
+    if earlier is not None and not choices.platforms:
+        choices = replace(choices, platforms=tuple(lock.subdir for lock in earlier.locks))
+    made = []
+    for subdir in engine_choice.subdirs_of(choices):
+        preferences = kept_lock.preferences(earlier, subdir, update=choices.update, exclude_newer=choices.exclude_newer)
+        place = _place(spec, subdir, choices, earlier, machine=machine, timings=timings)
+        with timings.stage("lock", subdir) as note:
+            lock = locking.lock(spec, place, machine=machine, tool_version=__version__, preferences=preferences)
+            note.text = _counted(lock)
+        made.append(lock)
+    return Lockfile.of(made)
+
+
+def _place(
+    spec: EnvironmentSpec,
+    subdir: str,
+    choices: Choices,
+    earlier: Lockfile | None,
+    *,
+    machine: Machine,
+    timings: Timings,
+) -> Place:
+    platform = next((one for one, known in IMAGE_SUBDIRS.items() if known == subdir), None)
+    before = earlier.lock_for(subdir) if earlier is not None else None
+    without = choices.no_base or (choices.base is None and before is not None and before.base is None)
+    if platform is None or without:
+        return Place.without_base(spec, Target(subdir=subdir, cuda=choices.cuda))
+    _, engine = engine_choice.choose_engine(choices, machine)
+    base = engine_choice.base_image(spec, engine, choices, Platform.parse(platform), machine=machine, timings=timings)
+    return Place.of_base(base, cuda=choices.cuda)
+
+
+def _counted(lock: Lock) -> str:
+    conda = f"{len(lock.conda_packages)} conda packages, " if lock.conda_packages else ""
+    return f"{conda}{len(lock.packages)} packages"
 
 
 def lock_output(packages_digest: str, choices: Choices) -> Path | None:
@@ -194,15 +141,16 @@ def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: M
         spec = model_environment.resolve_model(model, choices)
     model_environment.tell_repairs(spec, machine)
     _check_buildable(spec, machine)
-    base = _base(spec, engine, choices, machine, timings)
+    platform = engine_choice.platform_of(choices)
+    base = engine_choice.base_image(spec, engine, choices, platform, machine=machine, timings=timings)
     with timings.stage("lock") as note:
         workspace = choices.workspace.directory if choices.workspace is not None else None
         found = choices.lock or kept_lock.find(spec, workspace=workspace, model=model.directory)
         if found is not None:
             lock, kept = kept_lock.read(found, spec, base), True
         else:
-            lock, kept = locking.lock_once(spec, base, machine=machine, tool_version=__version__)
-        note.text = f"{len(lock.packages)} packages{', kept from before' if kept else ''}"
+            lock, kept = locking.lock_once(spec, base, cuda=choices.cuda, machine=machine, tool_version=__version__)
+        note.text = f"{_counted(lock)}{', kept from before' if kept else ''}"
     if lock.conda_packages:
         raise BuildFailedError(
             f"the environment has {len(lock.conda_packages)} conda packages; this version locks them and builds none",
@@ -242,15 +190,6 @@ def _check_buildable(spec: EnvironmentSpec, machine: Machine) -> None:
         machine.reporter.warning(f"the image serves on :8080; it does not serve {routes}")
 
 
-def _base(spec: EnvironmentSpec, engine: Engine, choices: Choices, machine: Machine, timings: Timings) -> BaseImage:
-    reference = BaseReference.parse(choices.base or _stated_base(spec, choices) or default_base(spec))
-    with timings.stage("base", reference.text) as note:
-        base = engine.base_image(reference, platform=platform_of(choices), machine=machine)
-        note.text = f"Python {base.interpreter.version}"
-    locking.check_python(spec, base, machine)
-    return base
-
-
 @disk.readable_by_all()
 def build(model: str | Path, choices: Choices, *, machine: Machine) -> BuildReport:
     """Make the model's image, try it, and only then name it."""
@@ -259,7 +198,7 @@ def build(model: str | Path, choices: Choices, *, machine: Machine) -> BuildRepo
         raise InvalidFileError(
             "the output exists already", where=Source(file=str(choices.output)), fix="remove it, or choose another name"
         )
-    name, engine = choose_engine(choices, machine)
+    name, engine = engine_choice.choose_engine(choices, machine)
     plan = make_plan(model, engine, choices, machine=machine, timings=timings)
     references = _references(choices.tag, plan)
     found = None if choices.rebuild else engine.find(references[-1], machine=machine)
@@ -304,7 +243,7 @@ def render(model: str | Path, choices: Choices, output: Path, *, machine: Machin
     from envbuilder import build_context  # noqa: PLC0415 - Jinja is needed only here and by Docker
 
     timings = Timings(machine.reporter)
-    _, engine = choose_engine(choices, machine)
+    _, engine = engine_choice.choose_engine(choices, machine)
     plan = make_plan(model, engine, choices, machine=machine, timings=timings)
     with timings.stage("render", str(output)):
         build_context.make(plan, variant="buildkit", machine=machine).write(output)
@@ -348,7 +287,7 @@ def run(image: str, *, engine: EngineName = "auto", port: int = 8080, machine: M
     _check_free(port)
     reasons = []
     for name in ENGINE_NAMES if engine == "auto" else (engine,):
-        candidate = engine_module(name)
+        candidate = engine_choice.engine_module(name)
         reason = candidate.available(machine)
         found = candidate.find(reference, machine=machine) if reason is None else None
         if found is not None:

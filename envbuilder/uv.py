@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
-from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
 from envbuilder import digest, package_index, process
 from envbuilder.errors import EngineMissingError, LockImpossibleError, UnreachableError
-from envbuilder.lockfile import LockedPackage
+from envbuilder.locked import LockedPackage
 from envbuilder.url import without_credentials
 
 if sys.version_info >= (3, 11):
@@ -26,11 +24,13 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from packaging.tags import Tag
+
     from envbuilder.package_index import PackageIndex
     from envbuilder.reporter import Reporter
     from envbuilder.settings import Settings
+    from envbuilder.target import Target
 
-_MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 _NETWORK: Final = re.compile(
     r"error sending request|failed to fetch|client error|dns error|connection (refused|reset)|timed out|"
     r"network connectivity is disabled|operation timed out",
@@ -38,50 +38,10 @@ _NETWORK: Final = re.compile(
 )
 _CERTIFICATE: Final = re.compile(r"invalid peer certificate|UnknownIssuer|certificate verify", re.IGNORECASE)
 _NOT_LET_IN: Final = re.compile(r"lack of valid authentication credentials|could not be queried due to .*\b40[13]\b")
+_SOME_MICRO: Final = 99
+"""Later than every release of a minor version."""
+
 _DENIED: Final = re.compile(r"\b(401|403)\b|Unauthorized|Forbidden")
-_MINIMUM_GLIBC: Final = 17
-"""uv knows no older one."""
-
-_OLDEST_GLIBC: Final = 5
-_LEGACY: Final = ((17, "manylinux2014"), (12, "manylinux2010"), (5, "manylinux1"))
-_MAXIMUM_GLIBC: Final = 40
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What the wheels must fit: a Python version and, in uv's words, a platform."""
-
-    python_version: str
-    architecture: str
-    """OCI's word: `amd64` or `arm64`."""
-
-    glibc: str
-    """e.g. `2.36`."""
-
-    @property
-    def platform(self) -> str:
-        """The platform as uv calls it, e.g. `x86_64-manylinux_2_36`."""
-        return f"{_MACHINES[self.architecture]}-manylinux_2_{self._glibc_minor}"
-
-    @property
-    def _glibc_minor(self) -> int:
-        return min(max(int(self.glibc.partition(".")[2].partition(".")[0] or 0), _MINIMUM_GLIBC), _MAXIMUM_GLIBC)
-
-    def tags(self) -> dict[Tag, int]:
-        """Return the wheel tags the target accepts with their rank, 0 for the best fit (PEP 425, 600)."""
-        machine = _MACHINES[self.architecture]
-        platforms = []
-        for minor in range(self._glibc_minor, _OLDEST_GLIBC - 1, -1):
-            platforms.append(f"manylinux_2_{minor}_{machine}")
-            platforms += [f"{name}_{machine}" for number, name in _LEGACY if number == minor]
-        platforms.append(f"linux_{machine}")
-        major, minor_text = self.python_version.split(".")[:2]
-        version = (int(major), int(minor_text))
-        ranked = [
-            *cpython_tags(python_version=version, platforms=platforms),
-            *compatible_tags(python_version=version, interpreter=f"cp{major}{minor_text}", platforms=platforms),
-        ]
-        return {tag: rank for rank, tag in reversed(list(enumerate(ranked)))}
 
 
 def compile_lines(  # noqa: PLR0913 - uv has as many wishes
@@ -94,6 +54,7 @@ def compile_lines(  # noqa: PLR0913 - uv has as many wishes
     pins: tuple[str, ...] = (),
     update: tuple[str, ...] = (),
     exclude_newer: str | None = None,
+    python_version: str,
     target: Target,
     settings: Settings,
     reporter: Reporter,
@@ -129,7 +90,7 @@ def compile_lines(  # noqa: PLR0913 - uv has as many wishes
             text.write_text("\n".join(pins) + "\n", encoding="utf-8")
             updates = [word for name in update for word in ("--upgrade-package", name)]
             arguments = ("-o", str(text), "--annotation-style", "line", *extra, *updates)
-            _compile(folder, target, settings, reporter, indexes, arguments)
+            _compile(folder, python_version, target, settings, reporter, indexes, arguments)
             answer = text.read_text(encoding="utf-8")
             edges = _edges(answer)
             # The second form of the same answer comes from uv's cache.
@@ -138,9 +99,17 @@ def compile_lines(  # noqa: PLR0913 - uv has as many wishes
         else:
             extra = (*extra, "--no-deps")
         pylock = folder / "pylock.toml"
-        _compile(folder, target, settings, reporter, indexes, ("--format", "pylock.toml", "-o", str(pylock), *extra))
+        _compile(
+            folder,
+            python_version,
+            target,
+            settings,
+            reporter,
+            indexes,
+            ("--format", "pylock.toml", "-o", str(pylock), *extra),
+        )
         locked = tomllib.loads(pylock.read_text(encoding="utf-8"))
-    ranks = target.tags()
+    ranks = target.tags(python_version)
     packages = (_package(item, edges, ranks) for item in locked.get("packages", ()))
     return tuple(sorted(packages, key=lambda package: package.name))
 
@@ -184,6 +153,7 @@ def _edges(text: str) -> dict[str, list[str]]:
 
 def _compile(
     folder: Path,
+    python_version: str,
     target: Target,
     settings: Settings,
     reporter: Reporter,
@@ -191,7 +161,7 @@ def _compile(
     arguments: tuple[str, ...],
 ) -> None:
     environ = settings.program_environ()
-    environ.update(UV_PYTHON_DOWNLOADS="never", UV_NO_PROGRESS="1", NO_COLOR="1")
+    environ.update(UV_PYTHON_DOWNLOADS="never", UV_NO_PROGRESS="1", NO_COLOR="1", MACOSX_DEPLOYMENT_TARGET=target.macos)
     # Indexes may carry credentials: not on a command line that every user of the machine can list.
     by_kind = {kind: [one.address for one in indexes if one.kind == kind] for kind in package_index.KINDS}
     main = by_kind["index_url"] or ([settings.index_url] if settings.index_url is not None else [])
@@ -213,9 +183,9 @@ def _compile(
         "--cache-dir",
         str(settings.cache_dir / "uv"),
         "--python-version",
-        target.python_version,
+        _release(python_version),
         "--python-platform",
-        target.platform,
+        target.uv_platform,
         *(("--offline",) if settings.offline and "--offline" not in arguments else ()),
         *arguments,
     )
@@ -224,6 +194,11 @@ def _compile(
     )
     if not finished.ok:
         raise _error(finished.tail, settings)
+
+
+def _release(python_version: str) -> str:
+    """Return what uv is told: a minor version alone is its latest release, where uv would take the first one."""
+    return python_version if python_version.count(".") > 1 else f"{python_version}.{_SOME_MICRO}"
 
 
 def _shown(tail: tuple[str, ...]) -> str:

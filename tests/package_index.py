@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from envbuilder import digest
-from envbuilder.lockfile import LockedPackage
+from envbuilder.locked import LockedPackage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -36,7 +36,7 @@ def test_lock_and_build_give_values(machine: Machine) -> None:
     choices = envbuilder.Choices(engine="oci", base=BASE, tag="api-scale:1")
     lock = envbuilder.lock(EXAMPLES / "scale", choices, machine=machine)
     report = envbuilder.build(EXAMPLES / "scale", choices, machine=machine)
-    assert report.lock_digest == lock.digest
+    assert report.lock_digest == lock.locks[0].digest
     assert report.references[0] == "api-scale:1"
 
 

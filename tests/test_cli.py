@@ -118,7 +118,7 @@ def test_a_lock_is_written_once_and_the_same_again(cache: Path, tmp_path: Path) 
     for target in (first, second):
         made = result(cache, "lock", str(EXAMPLES / "iris"), "--engine", "oci", "--base", BASE, "-o", str(target))
         assert made["file"] == str(target)
-        assert all(item["sha256"].startswith("sha256:") for item in made["packages"])
+        assert all(item["sha256"].startswith("sha256:") for item in made["locks"][0]["packages"])
     assert first.read_bytes() == second.read_bytes()
     assert str(tmp_path) not in first.read_text()
     assert "file:" not in first.read_text()

@@ -15,7 +15,6 @@ import pytest
 
 from envbuilder import conda, digest, disk, network
 from envbuilder.channel import Address
-from envbuilder.conda_package import CondaTarget
 from envbuilder.conda_settings import CondaSettings
 from envbuilder.conda_yaml import MatchSpec
 from envbuilder.errors import (
@@ -28,6 +27,7 @@ from envbuilder.errors import (
 )
 from envbuilder.pip_line import Line
 from envbuilder.settings import Settings
+from envbuilder.target import Target
 from tests.conda_channel import (
     LOGIN,
     SUBDIRS,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.process
 
-LINUX = CondaTarget(subdir="linux-64", glibc="2.36")
+LINUX = Target(subdir="linux-64", glibc="2.36")
 WHERE = Source(file="models/churn/conda.yaml")
 PASSWORD = LOGIN[1]
 
@@ -86,7 +86,7 @@ def solve(
     *lines: str,
     channels: tuple[str, ...],
     settings: CondaSettings,
-    target: CondaTarget = LINUX,
+    target: Target = LINUX,
     **options: Any,  # noqa: ANN401 - passed on
 ) -> tuple[CondaPackage, ...]:
     return conda.solve(
@@ -164,7 +164,7 @@ def test_every_spelling_of_a_version_means_what_it_means_to_conda(
 
 @pytest.mark.parametrize("subdir", SUBDIRS)
 def test_other_machines_are_solved_for_on_this_one(subdir: str, folder: str, settings: CondaSettings) -> None:
-    found = solve("python=3.11", "numpy", channels=(folder,), settings=settings, target=CondaTarget(subdir=subdir))
+    found = solve("python=3.11", "numpy", channels=(folder,), settings=settings, target=Target(subdir=subdir))
     assert {one.subdir for one in found} == {subdir, "noarch"}
     assert "python=3.11.7" in pins(found)
 
@@ -180,7 +180,7 @@ def test_the_build_for_a_gpu_is_taken_when_the_target_has_one(folder: str, setti
 
 
 def test_the_virtual_packages_are_the_targets_and_not_the_hosts(folder: str, settings: CondaSettings) -> None:
-    new = CondaTarget(subdir="linux-aarch64", glibc="2.39", kernel="6.1")
+    new = Target(subdir="linux-aarch64", glibc="2.39")
     assert pins(solve("fresh", "modern-kernel", channels=(folder,), settings=settings, target=new)) == [
         "fresh=1.0",
         "modern-kernel=1.0",

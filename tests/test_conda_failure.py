@@ -8,7 +8,6 @@ import pytest
 from envbuilder import conda_failure
 from envbuilder.channel import Address, Channel
 from envbuilder.conda_failure import Asked, Wish
-from envbuilder.conda_package import CondaTarget
 from envbuilder.conda_settings import CondaSettings
 from envbuilder.conda_yaml import MatchSpec
 from envbuilder.errors import (
@@ -20,10 +19,11 @@ from envbuilder.errors import (
     UnreachableError,
 )
 from envbuilder.settings import Settings
+from envbuilder.target import Target
 
 WHERE = Source(file="conda.yaml")
 SETTINGS = CondaSettings.from_environ({}, settings=Settings(cache_dir=Path("cache")))
-TARGET = CondaTarget(subdir="linux-64")
+TARGET = Target(subdir="linux-64")
 CONNECT = "error sending request for url (http://{host}/first/noarch/repodata.json)\nCaused by: client error (Connect)"
 
 

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from envbuilder import digest
-from envbuilder.conda_package import SUBDIRS, CondaPackage, CondaTarget
-from envbuilder.errors import InvalidFileError
+from envbuilder.conda_package import CondaPackage
 
 RECORD: dict[str, Any] = {
     "name": "numpy",
@@ -63,36 +62,3 @@ def test_every_spelling_of_noarch_is_known(noarch: object, read: str | None) -> 
 def test_a_record_that_is_none_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"is not|not a|invalid"):
         CondaPackage.from_record({**RECORD, **change})
-
-
-@pytest.mark.parametrize(
-    ("target", "names"),
-    [
-        (CondaTarget(subdir="linux-64"), ["__archspec", "__glibc", "__linux", "__unix"]),
-        (CondaTarget(subdir="linux-aarch64", cuda="12"), ["__archspec", "__cuda", "__glibc", "__linux", "__unix"]),
-        (CondaTarget(subdir="osx-arm64", cuda="12"), ["__archspec", "__osx", "__unix"]),
-        (CondaTarget(subdir="osx-64"), ["__archspec", "__osx", "__unix"]),
-        (CondaTarget(subdir="win-64", cuda="12.4"), ["__archspec", "__cuda", "__win"]),
-    ],
-    ids=lambda value: value.subdir if isinstance(value, CondaTarget) else "",
-)
-def test_a_target_has_its_own_virtual_packages(target: CondaTarget, names: list[str]) -> None:
-    assert [name for name, _, _ in target.virtual_packages()] == names
-
-
-def test_versions_of_the_target_are_those_that_are_given() -> None:
-    target = CondaTarget(subdir="linux-64", glibc="2.36", cuda="12.4", kernel="6.1")
-    assert set(target.virtual_packages()) == {
-        ("__archspec", "1", "x86_64"),
-        ("__cuda", "12.4", "0"),
-        ("__glibc", "2.36", "0"),
-        ("__linux", "6.1", "0"),
-        ("__unix", "0", "0"),
-    }
-    assert {CondaTarget(subdir=subdir).virtual_packages()[0][2] for subdir in SUBDIRS} == {"x86_64", "aarch64", "arm64"}
-
-
-@pytest.mark.parametrize("fields", [{"subdir": "linux-32"}, {"subdir": "linux-64", "cuda": "twelve"}])
-def test_a_target_that_is_none_is_refused(fields: dict[str, str]) -> None:
-    with pytest.raises(InvalidFileError, match=r"is not"):
-        CondaTarget(**fields)

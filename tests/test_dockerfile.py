@@ -19,12 +19,13 @@ from envbuilder.environment_spec import EnvironmentSpec
 from envbuilder.errors import InvalidFileError, Source
 from envbuilder.fields import Stated
 from envbuilder.image_plan import ImagePlan
-from envbuilder.lockfile import Lock, LockedPackage
+from envbuilder.locked import Lock, LockedBase, LockedPackage
 from envbuilder.model import Model
 from envbuilder.model_files import ModelFiles
 from envbuilder.oci_image import Platform
 from envbuilder.python_request import PythonRequest
 from envbuilder.server_kit import ServerKit
+from envbuilder.target import Target
 
 if TYPE_CHECKING:
     from envbuilder.digest import Digest
@@ -64,10 +65,9 @@ def plan_of(folder: Path) -> ImagePlan:
     )
     lock = Lock(
         packages=(package("numpy", "2.4.6"), package("scikit-learn", "1.9.1")),
-        subdir="linux-64",
+        target=Target.of_image(base.interpreter, base.platform),
         packages_digest=invented("spec"),
-        base_reference=reference,
-        base_digest=base.digest,
+        base=LockedBase(reference=reference, digest=base.digest),
         python_version="3.11.9",
         tool_version="0.1.0",
     )

@@ -12,12 +12,13 @@ from envbuilder.errors import Source
 from envbuilder.fields import Stated
 from envbuilder.image_plan import ImagePlan
 from envbuilder.layer import Entry
-from envbuilder.lockfile import Lock
+from envbuilder.locked import Lock, LockedBase
 from envbuilder.model import Model
 from envbuilder.model_files import ModelFiles
 from envbuilder.oci_image import Platform
 from envbuilder.python_request import PythonRequest
 from envbuilder.server_kit import ServerKit
+from envbuilder.target import Target
 from envbuilder.variable import Variable
 from tests.package_index import wheel
 
@@ -32,10 +33,9 @@ BASE = BaseImage(
 )
 LOCK = Lock(
     packages=(wheel("top").locked(),),
-    subdir="linux-64",
+    target=Target.of_image(BASE.interpreter, BASE.platform),
     packages_digest=digest.of_bytes(b"spec"),
-    base_reference=BASE.reference,
-    base_digest=BASE.digest,
+    base=LockedBase(reference=BASE.reference, digest=BASE.digest),
     python_version="3.11.2",
     tool_version="0.1.0",
 )

@@ -12,13 +12,16 @@ from envbuilder.base_request import BaseRequest
 from envbuilder.environment_spec import EnvironmentSpec
 from envbuilder.errors import BaseImageError, InvalidFileError, LockImpossibleError, LockMismatchError, Source
 from envbuilder.fields import Stated
-from envbuilder.lockfile import Lock
+from envbuilder.locked import Lock, LockedBase
+from envbuilder.lockfile import Lockfile
+from envbuilder.locking import Place
 from envbuilder.machine import Machine
 from envbuilder.oci_image import Platform
 from envbuilder.python_request import PythonRequest
 from envbuilder.reporter import Reporter
 from envbuilder.requirement import Requirement
 from envbuilder.settings import Settings
+from envbuilder.target import Target
 from envbuilder.variable import Variable
 from tests import package_index as package_indexes
 from tests.package_index import PackageIndex, wheel
@@ -33,6 +36,9 @@ BASE = BaseImage(
     interpreter=Interpreter(version="3.11.2", executable="/usr/bin/python3.11", glibc="2.36"),
     environ=(),
 )
+
+TARGET = Target(subdir="linux-64", glibc="2.36")
+PLACE = Place.of_base(BASE)
 
 
 class Told(Reporter):
@@ -100,14 +106,13 @@ def test_another_minor_version_is_refused(python: str, suggested: str, machine: 
 @pytest.mark.process
 def test_a_lock_belongs_to_its_spec_and_base(machine: Machine) -> None:
     asked = spec("top", constraints=("part<3",))
-    made = locking.lock(asked, BASE, machine=machine, tool_version="1.2.3")
+    made = locking.lock(asked, PLACE, machine=machine, tool_version="1.2.3")
     assert [(package.name, package.version) for package in made.packages] == [("part", "2.0"), ("top", "1.0")]
     assert replace(made, packages=()) == Lock(
         packages=(),
-        subdir="linux-64",
+        target=TARGET,
         packages_digest=digest.parse(asked.packages_digest),
-        base_reference="python:3.11-slim",
-        base_digest=BASE.digest,
+        base=LockedBase(reference="python:3.11-slim", digest=BASE.digest),
         python_version="3.11.2",
         tool_version="1.2.3",
     )
@@ -115,7 +120,7 @@ def test_a_lock_belongs_to_its_spec_and_base(machine: Machine) -> None:
 
 def test_places_are_refused_by_name(machine: Machine, package_index: PackageIndex) -> None:
     with pytest.raises(LockImpossibleError) as raised:
-        locking.lock(spec("x @ git+https://h/x", "top"), BASE, machine=machine, tool_version="1")
+        locking.lock(spec("x @ git+https://h/x", "top"), PLACE, machine=machine, tool_version="1")
     (problem,) = raised.value.problems
     assert problem.what.startswith("`x @ git+https://h/x` is fetched from one place")
     assert problem.fix == "write `x==VERSION` of a released version"
@@ -123,7 +128,7 @@ def test_places_are_refused_by_name(machine: Machine, package_index: PackageInde
 
 
 def test_what_decides_on_no_package_leaves_a_lock_fitting(lock: Lock, tmp_path: Path) -> None:
-    (tmp_path / "lock.yml").write_text(lock.to_text())
+    (tmp_path / "lock.yml").write_text(Lockfile.of([lock]).to_text())
     asked = replace(
         spec("top"),
         base=BaseRequest(image="b:1", source=FILE),
@@ -137,7 +142,7 @@ def test_what_decides_on_no_package_leaves_a_lock_fitting(lock: Lock, tmp_path: 
 @pytest.mark.process
 def test_what_conflicts_is_named_with_its_places(machine: Machine) -> None:
     with pytest.raises(LockImpossibleError) as raised:
-        locking.lock(spec("unrelated-name", "top", "Part==1.0"), BASE, machine=machine, tool_version="1")
+        locking.lock(spec("unrelated-name", "top", "Part==1.0"), PLACE, machine=machine, tool_version="1")
     places = {str(item.where) for item in raised.value.problems}
     assert raised.value.problems[0].what.startswith("no set of packages satisfies the requirements\n")
     assert places <= {f"churn/conda.yaml: pip[{number}]" for number in range(3)}
@@ -147,7 +152,7 @@ def test_what_conflicts_is_named_with_its_places(machine: Machine) -> None:
 @pytest.mark.process
 def test_all_lines_of_a_conflict_are_named(machine: Machine) -> None:
     with pytest.raises(LockImpossibleError) as raised:
-        locking.lock(spec("top", "Part==1.0"), BASE, machine=machine, tool_version="1")
+        locking.lock(spec("top", "Part==1.0"), PLACE, machine=machine, tool_version="1")
     first, second = raised.value.problems
     assert (str(first.where), str(second.where)) == ("churn/conda.yaml: pip[0]", "churn/conda.yaml: pip[1]")
     assert second.what == "`part==1.0` takes part in it"
@@ -196,37 +201,83 @@ def test_another_question_has_an_answer_of_its_own(what: str, machine: Machine, 
 def lock() -> Lock:
     return Lock(
         packages=(wheel("top").locked(),),
-        subdir="linux-64",
+        target=TARGET,
         packages_digest=digest.parse(spec("top").packages_digest),
-        base_reference=BASE.reference,
-        base_digest=BASE.digest,
+        base=LockedBase(reference=BASE.reference, digest=BASE.digest),
         python_version="3.11.2",
         tool_version="0.0.1",
     )
 
 
 def test_a_lock_that_fits_is_read(lock: Lock, tmp_path: Path) -> None:
-    (tmp_path / "lock.yml").write_text(lock.to_text())
+    (tmp_path / "lock.yml").write_text(Lockfile.of([lock]).to_text())
     assert kept_lock.read(tmp_path / "lock.yml", spec("TOP"), BASE) == lock
 
 
 def test_everything_that_differs_is_told(lock: Lock, tmp_path: Path) -> None:
     path = tmp_path / "lock.yml"
-    path.write_text(lock.to_text())
+    path.write_text(Lockfile.of([lock]).to_text())
     base = replace(
         BASE,
         digest=digest.of_bytes(b"other"),
-        platform=Platform.parse("linux/arm64"),
-        interpreter=replace(BASE.interpreter, version="3.11.9"),
+        interpreter=replace(BASE.interpreter, version="3.11.9", glibc="2.31"),
     )
     with pytest.raises(LockMismatchError) as raised:
         kept_lock.read(path, spec("top", "part"), base)
-    keys = [item.where.key.rpartition(".")[2] for item in raised.value.problems if item.where is not None]
-    assert keys == ["packages_digest", "base_digest", "subdir", "python_version"]
+    keys = [
+        item.where.key.removeprefix("metadata.custom_metadata.")
+        for item in raised.value.problems
+        if item.where is not None
+    ]
+    assert keys == ["packages_digest", "linux-64.base_digest", "linux-64.glibc", "linux-64.python_version"]
     assert raised.value.problems[3].what == "the base has another Python: locked 3.11.2, now 3.11.9"
     assert raised.value.problems[3].fix == (
         f"`envbuilder lock MODEL --base python:3.11-slim -o {path}`, or pass the base it was locked for"
     )
+
+
+def test_a_lock_of_other_platforms_is_told(lock: Lock, tmp_path: Path) -> None:
+    path = tmp_path / "lock.yml"
+    path.write_text(Lockfile.of([lock, replace(lock, target=Target(subdir="osx-arm64"))]).to_text())
+    with pytest.raises(LockMismatchError) as raised:
+        kept_lock.read(path, spec("top"), replace(BASE, platform=Platform.parse("linux/arm64")))
+    (problem,) = raised.value.problems
+    assert (problem.what, problem.fix) == (
+        "the lock is for linux-64, osx-arm64, the image for linux-aarch64",
+        f"`envbuilder lock MODEL --platform linux/arm64 -o {path}`",
+    )
+
+
+@pytest.mark.parametrize(
+    ("python", "glibc", "differs"),
+    [("3.11", "2.28", []), ("3.11.7", "2.36", []), ("3.11", "2.39", ["glibc"]), ("3.10", "2.28", ["python_version"])],
+)
+def test_a_lock_of_no_base_fits_every_base_that_runs_it(
+    python: str, glibc: str, differs: list[str], lock: Lock, tmp_path: Path
+) -> None:
+    path = tmp_path / "lock.yml"
+    without = replace(lock, base=None, python_version=python, target=Target(subdir="linux-64", glibc=glibc))
+    path.write_text(Lockfile.of([without]).to_text())
+    if not differs:
+        assert kept_lock.read(path, spec("top"), BASE) == without
+        return
+    with pytest.raises(LockMismatchError) as raised:
+        kept_lock.read(path, spec("top"), BASE)
+    assert [str(one.where).rpartition(".")[2] for one in raised.value.problems] == differs
+
+
+@pytest.mark.parametrize(
+    ("python", "expected"),
+    [("3.8.5", "3.8.5"), ("3.9", "3.9"), (">=3.8,<3.11", "3.10"), ("*", "3.14"), ("3.7", "3.7"), ("2.7.18", "2.7.18")],
+)
+def test_without_a_base_python_is_the_one_that_is_asked_for(python: str, expected: str) -> None:
+    assert Place.without_base(spec(python=python), TARGET).python_version == expected
+
+
+def test_a_python_that_nobody_knows_is_told() -> None:
+    with pytest.raises(LockImpossibleError, match=r"nothing is known of a Python >=3\.99") as raised:
+        Place.without_base(spec(python=">=3.99"), TARGET)
+    assert "3.6 to 3.14" in str(raised.value)
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"], ids=["absent", "binary"])

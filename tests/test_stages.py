@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envbuilder import model_environment, stages
+from envbuilder import engine_choice, model_environment, stages
 from envbuilder.choices import Choices
 from envbuilder.errors import (
     BaseImageError,
@@ -37,40 +37,40 @@ if TYPE_CHECKING:
 )
 def test_the_default_base_is_the_slim_image_of_the_python_asked_for(python: str, base: str, machine: Machine) -> None:
     spec = model_environment.resolve(EXAMPLES / "iris", Choices(python=python), machine=machine)
-    assert stages.default_base(spec) == base
+    assert engine_choice.default_base(spec) == base
 
 
 def test_no_base_is_chosen_for_a_python_the_server_cannot_run_on(machine: Machine) -> None:
     spec = model_environment.resolve(EXAMPLES / "iris", Choices(python="2.7"), machine=machine)
     with pytest.raises(BaseImageError, match=r"no base image provides Python 2\.7") as caught:
-        stages.default_base(spec)
+        engine_choice.default_base(spec)
     assert "python>=3.8" in (caught.value.problems[0].fix or "")
 
 
 def test_an_unknown_platform_is_refused() -> None:
     with pytest.raises(InvalidFileError, match="no images are made for `windows/amd64`"):
-        stages.platform_of(Choices(platform="windows/amd64"))
+        engine_choice.platform_of(Choices(platform="windows/amd64"))
 
 
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(InvalidFileError, match="no engine `rocket`"):
-        stages.engine_module("rocket")
+        engine_choice.engine_module("rocket")
 
 
 @pytest.mark.process
 def test_auto_takes_the_embedded_engine_where_docker_does_not_answer(machine: Machine, tmp_path: Path) -> None:
     environ = {**dict(machine.settings.environ), "DOCKER_HOST": f"unix://{tmp_path}/nowhere.sock"}
     without = replace(machine, settings=replace(machine.settings, environ=tuple(environ.items())))
-    name, _ = stages.choose_engine(Choices(), without)
+    name, _ = engine_choice.choose_engine(Choices(), without)
     assert name == "oci"
     with pytest.raises(EngineMissingError, match="`docker`: no Docker engine answers"):
-        stages.choose_engine(Choices(engine="docker"), without)
+        engine_choice.choose_engine(Choices(engine="docker"), without)
 
 
 @pytest.mark.engine
 @pytest.mark.process
 def test_auto_takes_docker_where_it_answers(docker_machine: Machine) -> None:
-    name, _ = stages.choose_engine(Choices(engine="auto"), docker_machine)
+    name, _ = engine_choice.choose_engine(Choices(engine="auto"), docker_machine)
     assert name == "docker"
 
 
@@ -84,7 +84,7 @@ def test_an_untried_image_gets_no_name_after_its_content(machine: Machine, tmp_p
     report = stages.build(model, Choices(engine="oci", base=BASE, smoke=False), machine=machine)
     assert report.references == ("my-model-2:latest",)
     assert report.smoke is None
-    assert stages.engine_module("oci").find("my-model-2:latest", machine=machine) is not None
+    assert engine_choice.engine_module("oci").find("my-model-2:latest", machine=machine) is not None
     tried = stages.build(model, Choices(engine="oci", base=BASE), machine=machine)
     assert not tried.existed
     assert tried.references[1].startswith("my-model-2:env-")
@@ -158,9 +158,9 @@ def test_an_environment_chosen_for_one_build_wins_over_the_rule_and_that_one_is_
 @pytest.mark.process
 def test_the_workspaces_defaults_hold_where_nothing_else_is_said(machine: Machine, tmp_path: Path) -> None:
     said = workspace(tmp_path, "defaults: {engine: oci, platform: linux/arm64}")
-    assert stages.choose_engine(Choices(workspace=said), machine)[0] == "oci"
-    assert str(stages.platform_of(Choices(workspace=said))) == "linux/arm64"
-    assert str(stages.platform_of(Choices(workspace=said, platform="linux/amd64"))) == "linux/amd64"
+    assert engine_choice.choose_engine(Choices(workspace=said), machine)[0] == "oci"
+    assert str(engine_choice.platform_of(Choices(workspace=said))) == "linux/arm64"
+    assert str(engine_choice.platform_of(Choices(workspace=said, platform="linux/amd64"))) == "linux/amd64"
 
 
 @pytest.mark.parametrize(

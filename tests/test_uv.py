@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from packaging.tags import Tag
 
 from envbuilder import package_index as package_index_module
 from envbuilder import uv
@@ -17,17 +16,19 @@ from envbuilder.fields import Stated
 from envbuilder.problems import Problems
 from envbuilder.reporter import Reporter
 from envbuilder.settings import Settings
+from envbuilder.target import Target
 from tests import package_index as package_indexes
 from tests.package_index import LOGIN, PackageIndex, certificate_for_loopback, running_index, wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from envbuilder.lockfile import LockedPackage
+    from envbuilder.locked import LockedPackage
     from envbuilder.package_index import IndexKind
 
 package_index = package_indexes.package_index
-TARGET = uv.Target(python_version="3.11.2", architecture="amd64", glibc="2.36")
+TARGET = Target(subdir="linux-64", glibc="2.36")
+ARM = Target(subdir="linux-aarch64", glibc="2.36")
 
 
 @pytest.fixture
@@ -42,13 +43,15 @@ def settings(tmp_path: Path, package_index: PackageIndex) -> Settings:
 def compile_lines(
     *lines: str,
     settings: Settings,
-    target: uv.Target = TARGET,
+    python: str = "3.11.2",
+    target: Target = TARGET,
     constraints: tuple[str, ...] = (),
     dependencies: bool = True,
 ) -> tuple[LockedPackage, ...]:
     return uv.compile_lines(
         lines,
         constraints=constraints,
+        python_version=python,
         target=target,
         settings=settings,
         reporter=Reporter(),
@@ -60,33 +63,6 @@ def pins(packages: tuple[LockedPackage, ...]) -> list[str]:
     return [f"{package.name}=={package.version}" for package in packages]
 
 
-@pytest.mark.parametrize(
-    ("glibc", "platform"),
-    [("2.36", "x86_64-manylinux_2_36"), ("2.5", "x86_64-manylinux_2_17"), ("2.99.1", "x86_64-manylinux_2_40")],
-    ids=["usual", "older than uv knows", "newer than uv knows"],
-)
-def test_a_target_has_uvs_name(glibc: str, platform: str) -> None:
-    assert replace(TARGET, glibc=glibc).platform == platform
-    assert replace(TARGET, glibc=glibc, architecture="arm64").platform == platform.replace("x86_64", "aarch64")
-
-
-def test_tags_are_ranked_from_the_best_fit() -> None:
-    ranks = uv.Target(python_version="3.11.2", architecture="amd64", glibc="2.28").tags()
-    wanted = [
-        Tag("cp311", "cp311", "manylinux_2_28_x86_64"),
-        Tag("cp311", "cp311", "manylinux_2_17_x86_64"),
-        Tag("cp311", "cp311", "manylinux2014_x86_64"),
-        Tag("cp311", "cp311", "manylinux1_x86_64"),
-        Tag("cp311", "abi3", "manylinux2014_x86_64"),
-        Tag("cp38", "abi3", "manylinux2014_x86_64"),
-        Tag("py3", "none", "manylinux2014_x86_64"),
-        Tag("py3", "none", "any"),
-    ]
-    assert sorted(wanted, key=ranks.__getitem__) == wanted
-    for foreign in ("cp312-cp312-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_29_x86_64", "py3-none-musllinux_1_1"):
-        assert Tag(*foreign.split("-")) not in ranks
-
-
 def test_no_lines_need_no_index(tmp_path: Path) -> None:
     assert compile_lines(settings=Settings(cache_dir=tmp_path / "cache")) == ()
     assert not (tmp_path / "cache").exists()
@@ -94,18 +70,22 @@ def test_no_lines_need_no_index(tmp_path: Path) -> None:
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    ("target", "tag"),
+    ("python", "target", "tag"),
     [
-        (TARGET, "cp311-cp311-manylinux_2_34_x86_64"),
-        (replace(TARGET, glibc="2.28"), "cp311-cp311-manylinux_2_17_x86_64"),
-        (replace(TARGET, python_version="3.8.10"), "cp38-cp38-manylinux1_x86_64"),
-        (replace(TARGET, python_version="3.13.0"), "py3-none-any"),
-        (replace(TARGET, architecture="arm64"), "cp311-cp311-manylinux_2_17_aarch64"),
+        ("3.11.2", TARGET, "cp311-cp311-manylinux_2_34_x86_64"),
+        ("3.11", replace(TARGET, glibc="2.28"), "cp311-cp311-manylinux_2_17_x86_64"),
+        ("3.8.10", TARGET, "cp38-cp38-manylinux1_x86_64"),
+        ("3.13.0", TARGET, "py3-none-any"),
+        ("3.11.2", ARM, "cp311-cp311-manylinux_2_17_aarch64"),
+        ("3.11.2", Target(subdir="osx-arm64"), "cp311-cp311-macosx_11_0_arm64"),
+        ("3.11.2", Target(subdir="osx-arm64", macos="14.0"), "cp311-cp311-macosx_14_0_arm64"),
+        ("3.11.2", Target(subdir="osx-64"), "cp311-cp311-macosx_10_9_universal2"),
+        ("3.11.2", Target(subdir="win-64"), "cp311-cp311-win_amd64"),
     ],
-    ids=["new glibc", "old glibc", "old Python", "new Python", "arm64"],
+    ids=["new glibc", "old glibc", "old Python", "new Python", "arm64", "macOS", "new macOS", "old Mac", "Windows"],
 )
 def test_the_wheel_fits_the_target_not_this_machine(
-    target: uv.Target, tag: str, package_index: PackageIndex, settings: Settings
+    python: str, target: Target, tag: str, package_index: PackageIndex, settings: Settings
 ) -> None:
     tags = (
         "cp311-cp311-manylinux_2_34_x86_64",
@@ -113,12 +93,15 @@ def test_the_wheel_fits_the_target_not_this_machine(
         "cp311-cp311-manylinux_2_17_aarch64",
         "cp311-cp311-musllinux_1_1_x86_64",
         "cp311-cp311-macosx_11_0_arm64",
+        "cp311-cp311-macosx_14_0_arm64",
+        "cp311-cp311-macosx_10_9_universal2",
+        "cp311-cp311-win_amd64",
         "cp38-cp38-manylinux1_x86_64",
         "py3-none-any",
     )
     wheels = {name: wheel("native", tag=name) for name in tags}
     package_index.add(*wheels.values())
-    (found,) = compile_lines("native", settings=settings, target=target)
+    (found,) = compile_lines("native", settings=settings, python=python, target=target)
     assert found.filename == f"native-1.0-{tag}.whl"
     assert found.sha256 == wheels[tag].digest
     assert found.url == package_index.file_url(found.filename)
@@ -143,7 +126,7 @@ def test_dependencies_are_the_edges_of_the_graph(package_index: PackageIndex, se
         "top-level": ("left", "right"),
     }
     assert [package.name for package in found] == sorted(package.name for package in found)
-    older = compile_lines("top-level", settings=settings, target=replace(TARGET, python_version="3.8.10"))
+    older = compile_lines("top-level", settings=settings, python="3.8.10")
     assert "old" in {package.name for package in older}
 
 
@@ -170,7 +153,13 @@ def test_the_specs_own_indexes_are_asked(kind: IndexKind, package_index: Package
         assert found is not None
         lines = ("private",) if kind == "index_url" else ("private", "public")
         packages = uv.compile_lines(
-            lines, indexes=(found,), target=TARGET, settings=settings, reporter=Reporter(), dependencies=False
+            lines,
+            indexes=(found,),
+            python_version="3.11.2",
+            target=TARGET,
+            settings=settings,
+            reporter=Reporter(),
+            dependencies=False,
         )
         assert pins(packages) == [f"{line}==1.0" for line in lines]
         assert not any(LOGIN[1] in package.url for package in packages)
@@ -185,7 +174,7 @@ def test_lines_can_be_the_whole_answer(package_index: PackageIndex, settings: Se
     assert (found.name, found.dependencies) == ("top", ())
 
 
-def failed(*lines: str, settings: Settings, target: uv.Target = TARGET) -> EnvBuilderError:
+def failed(*lines: str, settings: Settings, target: Target = TARGET) -> EnvBuilderError:
     with pytest.raises(EnvBuilderError) as raised:
         compile_lines(*lines, settings=settings, target=target)
     return raised.value
@@ -355,5 +344,5 @@ def test_what_uv_prints_is_passed_on(package_index: PackageIndex, settings: Sett
             lines.append((stage, text))
 
     package_index.add(wheel("top"))
-    uv.compile_lines(("top",), target=TARGET, settings=settings, reporter=Told())
+    uv.compile_lines(("top",), python_version="3.11.2", target=TARGET, settings=settings, reporter=Told())
     assert any(stage == "lock" and "Resolved 1 package" in text for stage, text in lines)

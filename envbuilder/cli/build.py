@@ -12,6 +12,7 @@ from envbuilder.choices import Choices
 from envbuilder.cli.common import (
     Invocation,
     base_option,
+    cuda_option,
     engine_option,
     environment_option,
     model_argument,
@@ -38,6 +39,7 @@ from envbuilder.cli.console import print_build
 @python_option
 @base_option
 @platform_option
+@cuda_option
 @engine_option
 @environment_option
 @repairs_option

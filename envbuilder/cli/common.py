@@ -130,6 +130,9 @@ python_option = click.option("--python", metavar="VERSION", help="Use this Pytho
 platform_option = click.option(
     "--platform", metavar="OS/ARCH", help="`linux/amd64` or `linux/arm64`; default: this machine's."
 )
+cuda_option = click.option(
+    "--cuda", metavar="VERSION", help="The newest CUDA that the GPU's driver knows, e.g. 12.4; default: no GPU."
+)
 environment_option = click.option(
     "--environment",
     metavar="REF",

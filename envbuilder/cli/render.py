@@ -12,6 +12,7 @@ from envbuilder.choices import Choices
 from envbuilder.cli.common import (
     Invocation,
     base_option,
+    cuda_option,
     engine_option,
     environment_option,
     model_argument,
@@ -29,6 +30,7 @@ from envbuilder.cli.common import (
 @python_option
 @base_option
 @platform_option
+@cuda_option
 @engine_option
 @environment_option
 @repairs_option

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from installer.utils import Scheme
 
     from envbuilder.base_image import Interpreter
-    from envbuilder.lockfile import LockedPackage
+    from envbuilder.locked import LockedPackage
     from envbuilder.machine import Machine
 
 _DOWNLOADS: Final = 8

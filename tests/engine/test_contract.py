@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from envbuilder import layer, stages
+from envbuilder import engine_choice, layer, stages
 from envbuilder.choices import Choices
 from envbuilder.errors import SmokeTestFailedError
 from tests.conftest import BASE, EXAMPLE_NAMES, EXAMPLES, expected
@@ -113,7 +113,7 @@ def test_a_model_that_raises_on_its_own_example_is_not_named(
         stages.build(model, choices, machine=engine_machine)
     assert "no luck today" in str(caught.value)
     assert str(model) in str(caught.value)
-    module = stages.engine_module(engine)
+    module = engine_choice.engine_module(engine)
     assert module.find("envbuilder-test-broken:1", machine=engine_machine) is None
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envbuilder import digest, stages
+from envbuilder import digest, engine_choice, stages
 from envbuilder.bases import BaseReference
 from envbuilder.choices import Choices
 from envbuilder.engine import oci
@@ -68,7 +68,7 @@ def test_only_the_model_layer_is_made_when_only_the_model_changed(machine: Machi
 
 
 def test_a_layout_and_a_tar_serve_as_bases_too(machine: Machine, tmp_path: Path) -> None:
-    made = oci.base_image(BaseReference.parse(BASE), platform=stages.platform_of(Choices()), machine=machine)
+    made = oci.base_image(BaseReference.parse(BASE), platform=engine_choice.platform_of(Choices()), machine=machine)
     assert made.image is not None
     layout = tmp_path / "base"
     machine.store.export(made.image.descriptor(), ("base:1",), layout)

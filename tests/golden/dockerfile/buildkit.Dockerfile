@@ -49,8 +49,8 @@ ENV PATH=/opt/env/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1
 
 LABEL io.envbuilder.base.digest=sha256:cae662172fd450bb0cd710a769079c05bfc5d8e35efa6576edc7d0377afdd4a2 \
-      io.envbuilder.environment.digest=sha256:a60882d5e4a2fc41fe8000dabe6c0c43d0aeec11f18526c82661619411b52df0 \
-      io.envbuilder.lock.digest=sha256:719ed772ba3d39d8513d8ade0cd9383b2139bd5b9db3ea012c70857c34a81d06 \
+      io.envbuilder.environment.digest=sha256:519ceb207ee4bc68964166d96172d8d1344b8815259cac92db730c8d28a65bb6 \
+      io.envbuilder.lock.digest=sha256:4b8c526d71b276cedcc314140b7d519d8cc89f051a959ff898f568a1d3b0a8c2 \
       io.envbuilder.mlflow.version=3.1.4 \
       io.envbuilder.model.digest=sha256:3e23e53860702b06aa7f1667158e2ac2a3ab569622d2f45b525c981f134883a1 \
       io.envbuilder.python.version=3.11.9 \
