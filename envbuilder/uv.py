@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
@@ -44,6 +46,17 @@ _SOME_MICRO: Final = 99
 _DENIED: Final = re.compile(r"\b(401|403)\b|Unauthorized|Forbidden")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceMetadata:
+    """What is known of a package that may be taken as source: uv then need not run its build to know it."""
+
+    name: str
+    version: str | None = None
+    """None: for every version of which nothing else is known."""
+
+    requires: tuple[str, ...] = ()
+
+
 def compile_lines(  # noqa: PLR0913 - uv has as many wishes
     lines: tuple[str, ...],
     *,
@@ -54,6 +67,8 @@ def compile_lines(  # noqa: PLR0913 - uv has as many wishes
     pins: tuple[str, ...] = (),
     update: tuple[str, ...] = (),
     exclude_newer: str | None = None,
+    given: Mapping[str, LockedPackage] | None = None,
+    sources: tuple[SourceMetadata, ...] = (),
     python_version: str,
     target: Target,
     settings: Settings,
@@ -65,8 +80,10 @@ def compile_lines(  # noqa: PLR0913 - uv has as many wishes
     `indexes` are asked besides, or instead of, those of the settings. `provided` packages (name → version) are there
     already: they count, and are not in the answer; `excluded` ones do not even count. `pins` (`name==version`) are kept
     where they fit, but for those in `update`; what was uploaded after `exclude_newer` (RFC 3339) does not exist.
-    `dependencies=False` takes the lines as the whole answer. Raises LockImpossibleError with uv's explanation when
-    nothing fits or something exists only as source, UnreachableError when the index does not answer.
+    `given` wheels are those that lines name by `@ file:`. Packages with `sources` are taken as source: in the answer
+    they have the URL and the digest of that. `dependencies=False` takes the lines as the whole answer. Raises
+    LockImpossibleError with uv's explanation when nothing fits or something exists only as source, UnreachableError
+    when the index does not answer.
     """
     if not lines:
         return ()
@@ -78,6 +95,7 @@ def compile_lines(  # noqa: PLR0913 - uv has as many wishes
         (folder / "constraints.in").write_text("\n".join(limits) + "\n", encoding="utf-8")
         always = [word for name in sorted(provided) for word in ("--no-emit-package", name)]
         always += ["--exclude-newer", exclude_newer] if exclude_newer is not None else []
+        always += _only_wheels(folder, sources)
         if excluded:
             (folder / "excludes.in").write_text("\n".join(excluded) + "\n", encoding="utf-8")
             always += ["--excludes", "excludes.in"]
@@ -110,18 +128,48 @@ def compile_lines(  # noqa: PLR0913 - uv has as many wishes
         )
         locked = tomllib.loads(pylock.read_text(encoding="utf-8"))
     ranks = target.tags(python_version)
-    packages = (_package(item, edges, ranks) for item in locked.get("packages", ()))
+    packages = (_package(item, edges, ranks, given or {}) for item in locked.get("packages", ()))
     return tuple(sorted(packages, key=lambda package: package.name))
 
 
-def _package(item: dict[str, Any], edges: dict[str, list[str]], ranks: dict[Tag, int]) -> LockedPackage:
+def _only_wheels(folder: Path, sources: tuple[SourceMetadata, ...]) -> list[str]:
+    """Forbid uv to build anything: of the packages that may be source, it is told what a build would say."""
+    if not sources:
+        return ["--no-build", "--no-config"]
+    # What JSON can hold is written in TOML alike.
+    known = [
+        f"{{ name = {json.dumps(one.name)}, "
+        + (f"version = {json.dumps(one.version)}, " if one.version is not None else "")
+        + f"requires-dist = {json.dumps(list(one.requires))} }}"
+        for one in sources
+    ]
+    (folder / "uv.toml").write_text(f"dependency-metadata = [{', '.join(known)}]\n", encoding="utf-8")
+    names = dict.fromkeys(one.name for one in sources)
+    return [
+        "--config-file",
+        "uv.toml",
+        "--only-binary",
+        ":all:",
+        *(word for name in names for word in ("--no-binary", name)),
+    ]
+
+
+def _package(
+    item: dict[str, Any], edges: dict[str, list[str]], ranks: dict[Tag, int], given: Mapping[str, LockedPackage]
+) -> LockedPackage:
     name = str(item["name"])
+    dependencies = tuple(sorted(edges.get(name, ())))
+    if name in given:
+        return replace(given[name], dependencies=dependencies)
     ranked = []
     for wheel in item.get("wheels", ()):
         *_, tags = parse_wheel_filename(unquote(PurePosixPath(urlsplit(wheel["url"]).path).name))
         fitting = [ranks[tag] for tag in tags if tag in ranks]
         if fitting and "sha256" in wheel.get("hashes", {}):
             ranked.append((min(fitting), str(wheel["url"]), str(wheel["hashes"]["sha256"])))
+    sdist = item.get("sdist")
+    if not ranked and sdist is not None and "sha256" in sdist.get("hashes", {}):
+        ranked = [(0, str(sdist["url"]), str(sdist["hashes"]["sha256"]))]
     if not ranked:
         raise LockImpossibleError(
             f"`{name}` has no wheel for the target",
@@ -133,7 +181,7 @@ def _package(item: dict[str, Any], edges: dict[str, list[str]], ranks: dict[Tag,
         version=str(item["version"]),
         url=without_credentials(url),
         sha256=digest.of_hex(sha256),
-        dependencies=tuple(sorted(edges.get(name, ()))),
+        dependencies=dependencies,
     )
 
 
@@ -143,7 +191,7 @@ def _edges(text: str) -> dict[str, list[str]]:
     for line in text.splitlines():
         requirement, marker, parents = line.partition("# via ")
         if marker:
-            name = requirement.partition("==")[0].strip()
+            name = re.split(r"==| @ ", requirement)[0].strip()
             for parent in parents.split(","):
                 # Parents in the form `-r requirements.in` are the lines asked for, not packages.
                 if not parent.strip().startswith("-"):
@@ -177,9 +225,7 @@ def _compile(
         "pip",
         "compile",
         "requirements.in",
-        "--no-config",
         "--no-header",
-        "--no-build",
         "--cache-dir",
         str(settings.cache_dir / "uv"),
         "--python-version",
