@@ -28,8 +28,18 @@ class Machine:
 
     @property
     def wheels(self) -> Path:
-        """Downloaded wheels, by sha256."""
+        """Downloaded wheels and those that were built here, by sha256."""
         return self.settings.cache_dir / "wheels"
+
+    @property
+    def sources(self) -> Path:
+        """Fetched source archives by sha256, and exported commits of Git repositories."""
+        return self.settings.cache_dir / "sources"
+
+    @property
+    def builds(self) -> Path:
+        """Records of wheels that were built from source, by what they were built from."""
+        return self.settings.cache_dir / "builds"
 
     @property
     def trees(self) -> Path:

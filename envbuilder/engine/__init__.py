@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from envbuilder.base_image import BaseImage
     from envbuilder.bases import BaseReference
+    from envbuilder.build_step import Step, StepEnded
     from envbuilder.digest import Digest
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
@@ -65,6 +66,9 @@ class Engine(Protocol):
 
     def base_image(self, reference: BaseReference, *, platform: Platform, machine: Machine) -> BaseImage:
         """Have the base here, and know the Python it provides."""
+
+    def run_in_base(self, base: BaseImage, step: Step, *, machine: Machine) -> StepEnded:
+        """Run a program in the base with no network, no rights and a read-only root."""
 
     def build(self, plan: ImagePlan, *, machine: Machine) -> BuiltImage:
         """Make the image, without a tag; raises BuildFailedError."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from envbuilder import bases, docker_archive, process, sandbox, smoke, snapshot
 from envbuilder.base_image import BaseImage, Interpreter
-from envbuilder.engine import BuiltImage, BuiltLayer, Running, assembly, probe
+from envbuilder.engine import BuiltImage, BuiltLayer, Running, assembly, probe, sandbox_step
 from envbuilder.errors import BaseImageError
 from envbuilder.image_plan import MODEL_DIRECTORY
 from envbuilder.oci_image import Descriptor, Image, Layer
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from envbuilder.bases import BaseReference
+    from envbuilder.build_step import Step, StepEnded
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
     from envbuilder.oci_image import Platform
@@ -46,11 +47,21 @@ def base_image(reference: BaseReference, *, platform: Platform, machine: Machine
     )
 
 
+def run_in_base(base: BaseImage, step: Step, *, machine: Machine) -> StepEnded:
+    """Run a program over the unpacked base in a sandbox."""
+    root = snapshot.of_chain(_layers_of(base).layers, store=machine.store, snapshots=machine.snapshots)
+    return sandbox_step.run(root, step, machine=machine)
+
+
+def _layers_of(base: BaseImage) -> Image:
+    if base.image is None:
+        raise BaseImageError(f"`{base.reference}` is held by another engine", fix="choose that engine")
+    return base.image
+
+
 def build(plan: ImagePlan, *, machine: Machine) -> BuiltImage:
     """Make the layers that are not in the store yet, then the manifest."""
-    base = plan.base.image
-    if base is None:
-        raise BaseImageError(f"`{plan.base.reference}` is held by another engine", fix="choose that engine")
+    base = _layers_of(plan.base)
     # A layer with a comment is one of ours.
     made: list[tuple[Layer, bool]] = [(replace(item, comment=""), True) for item in base.layers]
     made += assembly.layers(plan, base, machine=machine)
@@ -164,4 +175,4 @@ def _built(descriptor: Descriptor, image: Image, *, reused: tuple[bool, ...]) ->
     )
 
 
-__all__ = ["archive", "available", "base_image", "build", "find", "running", "tag", "try_image"]
+__all__ = ["archive", "available", "base_image", "build", "find", "run_in_base", "running", "tag", "try_image"]

@@ -121,6 +121,18 @@ def grow(
     return trees
 
 
+def merge(
+    packages: Iterable[LockedPackage], directory: Path, *, prefix: str, interpreter: Interpreter, machine: Machine
+) -> None:
+    """Install the wheels together below `directory`, without bytecode: for an environment that is used once.
+
+    The wheels must be fetched.
+    """
+    with disk.readable_by_all():
+        for package in packages:
+            _install(_tree(package, prefix, interpreter, machine), directory, prefix, interpreter, machine)
+
+
 def compile_bytecode(work: Path, names: list[str], *, interpreter: Interpreter, root: Path) -> None:
     """Write the bytecode of the directories `names` in `work`, as if each were the root of the image."""
     box = sandbox.Sandbox(

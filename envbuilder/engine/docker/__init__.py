@@ -17,6 +17,7 @@ from envbuilder.engine.docker import client as docker_client
 from envbuilder.engine.docker import container as docker_container
 from envbuilder.engine.docker import layers as docker_layers
 from envbuilder.engine.docker import log as docker_log
+from envbuilder.engine.docker import step as docker_step
 from envbuilder.errors import EngineMissingError
 from envbuilder.image_plan import PORT
 from envbuilder.image_reference import ImageReference
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from envbuilder.base_image import BaseImage
     from envbuilder.bases import BaseReference
+    from envbuilder.build_step import Step, StepEnded
     from envbuilder.engine import BuiltImage
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
@@ -50,6 +52,12 @@ def base_image(reference: BaseReference, *, platform: Platform, machine: Machine
     """Have the base in the engine, pulled or loaded, and know the Python it provides."""
     with docker_client.opened(machine) as client:
         return docker_base.have(reference, platform=platform, client=client, machine=machine)
+
+
+def run_in_base(base: BaseImage, step: Step, *, machine: Machine) -> StepEnded:
+    """Run a program in a container of the base; its files go in and out through the engine."""
+    with docker_client.opened(machine) as client:
+        return docker_step.run(client, base, step, machine=machine)
 
 
 def build(plan: ImagePlan, *, machine: Machine) -> BuiltImage:
@@ -128,4 +136,4 @@ def _saved(references: tuple[str, ...], machine: Machine) -> Iterator[bytes]:
             yield from response.iter_content(_CHUNK)
 
 
-__all__ = ["archive", "available", "base_image", "build", "find", "running", "tag", "try_image"]
+__all__ = ["archive", "available", "base_image", "build", "find", "run_in_base", "running", "tag", "try_image"]

@@ -49,17 +49,24 @@ def run(
     options: dict[str, Any] = {"network_mode": "none", "command": list(command)}
     if entrypoint is not None:
         options["entrypoint"] = list(entrypoint)
-    with _created(client, image, options) as container:
+    with created(client, image, options) as container:
         container.start()
-        try:
-            code = int(container.wait(timeout=timeout)["StatusCode"])
-        except (Timeout, NoConnectionError):
-            # The SDK cannot tell an engine that is gone from one that keeps silent.
-            client.ping()
+        code = wait(client, container, timeout)
+        if code is None:
             return None
         stdout = bytes(container.logs(stdout=True, stderr=False))
         log = bytes(container.logs(stdout=False, stderr=True)).decode(errors="replace")
         return Ended(code=code, stdout=stdout, log=tuple(log.splitlines()))
+
+
+def wait(client: DockerClient, container: Container, timeout: float) -> int | None:
+    """Return the exit code of a started container, None when it did not end within `timeout` seconds."""
+    try:
+        return int(container.wait(timeout=timeout)["StatusCode"])
+    except (Timeout, NoConnectionError):
+        # The SDK cannot tell an engine that is gone from one that keeps silent.
+        client.ping()
+        return None
 
 
 @contextmanager
@@ -67,7 +74,7 @@ def serving(
     client: DockerClient, image: str, *, inside: int, port: int, on_line: Callable[[str], None]
 ) -> Iterator[Callable[[], int]]:
     """Serve on 127.0.0.1:`port` from a container while the block lasts; gives what waits for its end."""
-    with _created(client, image, {"ports": {f"{inside}/tcp": ("127.0.0.1", port)}}) as container:
+    with created(client, image, {"ports": {f"{inside}/tcp": ("127.0.0.1", port)}}) as container:
         container.start()
         reader = threading.Thread(target=_pass_on, args=(container, on_line), daemon=True)
         reader.start()
@@ -79,7 +86,8 @@ def serving(
 
 
 @contextmanager
-def _created(client: DockerClient, image: str, options: dict[str, Any]) -> Iterator[Container]:
+def created(client: DockerClient, image: str, options: dict[str, Any]) -> Iterator[Container]:
+    """Give a container with a read-only root and no rights, not started yet; it is removed with the block."""
     container = client.containers.create(image, **_CONFINED, **options)
     try:
         yield container
