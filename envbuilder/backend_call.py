@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from envbuilder.base_image import BaseImage
     from envbuilder.build_system import BuildSystem
     from envbuilder.engine import Engine
-    from envbuilder.lockfile import LockedPackage
+    from envbuilder.locked import LockedPackage
     from envbuilder.machine import Machine
     from envbuilder.source_tree import SourceTree
 

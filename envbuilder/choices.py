@@ -56,6 +56,9 @@ class Choices:
     exclude_newer: str | None = None
     """What was uploaded after this date does not exist; for `make_lock`."""
 
+    allow_source: tuple[str, ...] = ()
+    """Packages that may be built from source."""
+
     tag: str | None = None
     output: Path | None = None
     """A layout directory, or an archive when it ends in `.tar`."""

@@ -28,6 +28,9 @@ class WheelSource:
     subdirectory: str | None = None
     """Where in it the project is."""
 
+    tools: tuple[LockedPackage, ...] = ()
+    """What it was built with."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedPackage:
@@ -46,6 +49,9 @@ class LockedPackage:
 
     source: WheelSource | None = None
     """Where it was built here, because nobody offers it as a wheel."""
+
+    is_direct: bool = False
+    """Whether its URL was asked for, where no index may have it."""
 
     @property
     def filename(self) -> str:
@@ -106,7 +112,7 @@ class Lock:
     @property
     def pins(self) -> tuple[str, ...]:
         """The wheels as lines of a requirements file; those that no index offers are left out."""
-        return tuple(f"{one.name}=={one.version}" for one in self.packages if not one.is_of_model)
+        return tuple(f"{one.name}=={one.version}" for one in self.packages if not (one.is_of_model or one.is_direct))
 
     @property
     def digest(self) -> Digest:

@@ -118,6 +118,7 @@ def _items(lock: Lock) -> list[Any]:
             manager="pip",
             dependencies=dict.fromkeys(one.dependencies, "*"),
             url=_source_url(one.source) if one.source is not None else one.url,
+            source=models.DependencySource(type="url", url=one.url) if one.is_direct else None,
             hash=models.HashModel(sha256=digest.hex_of(one.source.digest if one.source is not None else one.sha256)),
             **common,
         )
@@ -136,14 +137,31 @@ def _custom(lock: Lock) -> dict[str, str]:
     found |= {"macos": target.macos} if target.system == "osx" else {}
     if target.cuda is not None:
         found["cuda"] = target.cuda
-    built = {one.name: [one.filename, one.sha256] for one in lock.packages if one.source is not None}
+    built = {
+        one.name: {"file": one.filename, "sha256": one.sha256, "tools": [_tool(tool) for tool in one.source.tools]}
+        for one in lock.packages
+        if one.source is not None
+    }
     if built:
         found["built_wheels"] = json.dumps(built)
     return found
 
 
+def _tool(tool: LockedPackage) -> dict[str, str]:
+    return {"name": tool.name, "version": tool.version, "url": tool.url, "sha256": tool.sha256}
+
+
 def _source_url(source: WheelSource) -> str:
     return f"{source.url}#subdirectory={source.subdirectory}" if source.subdirectory is not None else source.url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Built:
+    """What a lockfile keeps of a wheel that was built, beside its source."""
+
+    filename: str
+    sha256: Digest
+    tools: tuple[LockedPackage, ...]
 
 
 class _Reader:
@@ -224,17 +242,32 @@ class _Reader:
             digest=self.digest(custom.get(digest), f"{_CUSTOM}.{digest}"),
         )
 
-    def built(self, custom: dict[str, Any], subdir: str) -> dict[str, tuple[str, Digest]]:
-        """Read the file name and the digest of each wheel that was built, by the package's name."""
+    def built(self, custom: dict[str, Any], subdir: str) -> dict[str, _Built]:
+        """Read what is known of each wheel that was built, by the package's name."""
         key = f"{subdir}.built_wheels"
         if key not in custom:
             return {}
+        where = f"{_CUSTOM}.{key}"
         try:
             value = json.loads(custom[key])
-            return {str(name): (str(file), digest.parse(str(sha256))) for name, (file, sha256) in value.items()}
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            self.report("expected a JSON object of names, files and digests", f"{_CUSTOM}.{key}")
+            return {
+                str(name): _Built(
+                    filename=str(one["file"]),
+                    sha256=digest.parse(str(one["sha256"])),
+                    tools=tuple(self.tool(tool, where) for tool in one["tools"]),
+                )
+                for name, one in value.items()
+            }
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            self.report("expected a JSON object of files, digests and tools", where)
             return {}
+
+    def tool(self, value: dict[str, str], key: str) -> LockedPackage:
+        tool = LockedPackage(
+            name=value["name"], version=value["version"], url=value["url"], sha256=digest.parse(value["sha256"])
+        )
+        self.check(tool, key, key, key)
+        return tool
 
     def text(self, value: object, key: str) -> str:
         if isinstance(value, str) and value:
@@ -250,7 +283,7 @@ class _Reader:
             return Digest("")
 
     def packages(
-        self, value: object, built: dict[str, dict[str, tuple[str, Digest]]]
+        self, value: object, built: dict[str, dict[str, _Built]]
     ) -> dict[str, list[LockedPackage | CondaPackage]]:
         """Read the packages by their platform."""
         found: dict[str, list[LockedPackage | CondaPackage]] = {}
@@ -272,7 +305,7 @@ class _Reader:
         return found
 
     def package(
-        self, item: dict[str, Any], key: str, built: dict[str, tuple[str, Digest]]
+        self, item: dict[str, Any], key: str, built: dict[str, _Built]
     ) -> LockedPackage | CondaPackage | None:
         match item.get("manager"):
             case "conda":
@@ -300,7 +333,7 @@ class _Reader:
             self.report(f"not a conda package: {cause}", key)
             return None
 
-    def wheel(self, item: dict[str, Any], key: str, built: dict[str, tuple[str, Digest]]) -> LockedPackage:
+    def wheel(self, item: dict[str, Any], key: str, built: dict[str, _Built]) -> LockedPackage:
         dependencies = item.get("dependencies") or {}
         if not isinstance(dependencies, dict):
             self.report("expected a mapping", f"{key}.dependencies")
@@ -311,8 +344,10 @@ class _Reader:
         source = None
         if name in built:
             place, _, subdirectory = url.partition("#subdirectory=")
-            source = WheelSource(url=place, digest=sha256, subdirectory=subdirectory or None)
-            url, sha256 = built[name]
+            source = WheelSource(
+                url=place, digest=sha256, subdirectory=subdirectory or None, tools=built[name].tools
+            )
+            url, sha256 = built[name].filename, built[name].sha256
         package = LockedPackage(
             name=name,
             version=self.text(item.get("version"), f"{key}.version"),
@@ -320,15 +355,20 @@ class _Reader:
             sha256=sha256,
             dependencies=tuple(sorted(str(one) for one in dependencies)),
             source=source,
+            is_direct=item.get("source") is not None,
         )
-        # These become names of files and directories in the caches.
-        if package.name and not _NAME.match(package.name):
-            self.report("expected a normalized name", f"{key}.name")
-        if package.version and not _VERSION.match(package.version):
-            self.report("expected a version", f"{key}.version")
-        if package.url and not _is_wheel(package):
-            self.report("expected the URL of a wheel", f"{key}.url")
+        self.check(package, f"{key}.name", f"{key}.version", f"{key}.url")
         return package
+
+    def check(self, package: LockedPackage, *keys: str) -> None:
+        """Hold name, version and URL to their grammar: they become names of files and directories in the caches."""
+        name, version, url = keys
+        if package.name and not _NAME.match(package.name):
+            self.report("expected a normalized name", name)
+        if package.version and not _VERSION.match(package.version):
+            self.report("expected a version", version)
+        if package.url and not _is_wheel(package):
+            self.report("expected the URL of a wheel", url)
 
 
 def _mapping(value: object) -> dict[str, Any]:

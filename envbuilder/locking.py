@@ -6,15 +6,16 @@ The answer is kept until something that is asked changes.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from packaging.requirements import Requirement as ParsedRequirement
 from packaging.utils import canonicalize_name
 
-from envbuilder import conda, conda_names, digest, disk, uv
+from envbuilder import conda, digest, disk, wheel_lock
 from envbuilder.conda_settings import CondaSettings
 from envbuilder.conda_yaml import MatchSpec
+from envbuilder.direct_wheels import Workshop
 from envbuilder.errors import (
     BaseImageError,
     InvalidFileError,
@@ -27,6 +28,9 @@ from envbuilder.lockfile import Lockfile
 from envbuilder.target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+    from envbuilder.engine import Engine
     from collections.abc import Mapping
 
     from packaging.utils import NormalizedName
@@ -73,11 +77,25 @@ class Place:
     base: BaseImage | None = None
     """None: no image in particular."""
 
+    engine: Engine | None = None
+    """What builds wheels on the base."""
+
     @classmethod
-    def of_base(cls, base: BaseImage, *, cuda: str | None = None) -> Place:
+    def of_base(cls, base: BaseImage, *, engine: Engine | None = None, cuda: str | None = None) -> Place:
         """Return what an image on this base is."""
         target = Target.of_image(base.interpreter, base.platform, cuda=cuda)
-        return cls(target=target, python_version=base.interpreter.version, base=base)
+        return cls(target=target, python_version=base.interpreter.version, base=base, engine=engine)
+
+    def workshop(self, machine: Machine, *, model: Path | None) -> Workshop:
+        """Return where wheels that no index offers are made, for the model in that directory."""
+        return Workshop(
+            machine=machine,
+            target=self.target,
+            python_version=self.python_version,
+            model=model,
+            base=self.base,
+            engine=self.engine,
+        )
 
     @classmethod
     def without_base(cls, spec: EnvironmentSpec, target: Target) -> Place:
@@ -104,18 +122,27 @@ def lock(
     machine: Machine,
     tool_version: str,
     preferences: Preferences | None = None,
+    model: Path | None = None,
+    allow_source: Iterable[str] = (),
 ) -> Lock:
     """Find the exact packages for the spec; an earlier answer is kept where `preferences` say so.
 
-    Conda packages are found first, and what they provide is not installed by pip again. Raises LockImpossibleError
-    naming the lines of the model's files that the solver's explanation mentions.
+    Conda packages are found first, and what they provide is not installed by pip again. Wheels that the requirements
+    name by path are files of the directory `model`; packages in `allow_source` are built where nobody offers a wheel.
+    Raises LockImpossibleError naming the lines of the model's files that the solver's explanation mentions.
     """
-    _check_lockable(spec)
     preferences = preferences or Preferences()
     conda_packages = _conda(spec, place.target, machine, preferences) if spec.needs_conda else ()
     python = next((one.version for one in conda_packages if one.name == "python"), place.python_version)
+    workshop = replace(
+        place.workshop(machine, model=model),
+        python_version=python,
+        allowed=frozenset(canonicalize_name(name) for name in allow_source),
+        indexes=spec.indexes,
+        exclude_newer=preferences.exclude_newer,
+    )
     try:
-        packages = _wheels(spec, place.target, python, conda_packages, machine=machine, preferences=preferences)
+        packages = wheel_lock.find(spec, conda_packages, workshop=workshop, preferences=preferences)
     except LockImpossibleError as cause:
         raise _with_places(cause, spec) from cause
     base = place.base
@@ -169,105 +196,29 @@ def conda_match_specs(spec: EnvironmentSpec) -> tuple[MatchSpec, ...]:
     return (*tools, *spec.match_specs)
 
 
-def _wheels(
+def lock_once(
     spec: EnvironmentSpec,
-    target: Target,
-    python: str,
-    conda_packages: tuple[CondaPackage, ...],
+    place: Place,
     *,
     machine: Machine,
-    preferences: Preferences,
-) -> tuple[LockedPackage, ...]:
-    """Return the wheels that are needed beside the conda packages."""
-    provided = conda_names.provided(conda_packages)
-    _check_clashes(spec, provided)
-    unknown: set[str] = set()
-    while True:
-        try:
-            return uv.compile_lines(
-                spec.requirement_lines(),
-                constraints=spec.constraint_lines(),
-                indexes=spec.indexes,
-                provided={name: one.version for name, one in provided.items() if name not in unknown},
-                excluded=tuple(sorted(unknown)),
-                pins=preferences.pins,
-                update=preferences.update,
-                exclude_newer=preferences.exclude_newer,
-                python_version=python,
-                target=target,
-                settings=machine.settings,
-                reporter=machine.reporter,
-            )
-        except LockImpossibleError as cause:
-            # A build that only conda has is no version of the index; uv then takes it as given.
-            missing = [name for name in provided.keys() - unknown if _lacks(cause, name, provided[name].version)]
-            if not missing:
-                raise
-            unknown.update(missing)
-
-
-def _lacks(cause: LockImpossibleError, name: str, version: str) -> bool:
-    text = " ".join(cause.problems[0].what.split())
-    wanted = re.escape(name)
-    return bool(
-        re.search(rf"there is no version of {wanted}=={re.escape(version)}", text)
-        or re.search(rf"\b{wanted} was not found in the package registry", text)
-        or re.search(rf"\b{wanted}=={re.escape(version)} has no (usable )?wheels", text)
-    )
-
-
-def _check_clashes(spec: EnvironmentSpec, provided: Mapping[NormalizedName, CondaPackage]) -> None:
-    """Raise LockImpossibleError for every requirement that a conda package provides in a version it does not allow."""
-    asked = {one.name: one for one in spec.match_specs}
-    problems = []
-    for one in (*spec.requirements, *spec.constraints):
-        package = provided.get(one.name)
-        if package is None or one.is_direct:
-            continue
-        if not ParsedRequirement(f"x{one.specifier}").specifier.contains(package.version, prereleases=True):
-            by = asked.get(package.name)
-            because = f", which `{by.text}` asks for" if by is not None else ""
-            problems.append(
-                Problem(
-                    what=f"`{one.text}` clashes with the conda package {package.name} {package.version}{because}",
-                    where=one.source,
-                    fix=f"ask for {one.name} in one place: remove the requirement, or pin the conda package to it",
-                )
-            )
-    if problems:
-        raise LockImpossibleError(tuple(problems))
-
-
-def _check_lockable(spec: EnvironmentSpec) -> None:
-    """Raise LockImpossibleError with everything that only a later version locks; nothing is dropped silently."""
-    problems = [
-        Problem(
-            what=f"`{item.text}` is fetched from one place; this version locks packages of an index only",
-            where=item.source,
-            fix=f"write `{item.name}==VERSION` of a released version",
-        )
-        for item in spec.requirements
-        if item.is_direct
-    ]
-    if problems:
-        raise LockImpossibleError(tuple(problems))
-
-
-def lock_once(
-    spec: EnvironmentSpec, base: BaseImage, *, cuda: str | None = None, machine: Machine, tool_version: str
+    tool_version: str,
+    model: Path | None = None,
+    allow_source: Iterable[str] = (),
 ) -> tuple[Lock, bool]:
-    """Return the lock kept for this spec, base and index, or make and keep it; True when it was kept already."""
+    """Return the lock kept for this spec, place and index, or make and keep it; True when it was kept already."""
     settings = machine.settings
-    key = digest.of_json(
-        [spec.packages_digest, base.digest, str(base.platform), cuda, settings.index_url, settings.extra_index_urls]
-    )
+    base = place.base.digest if place.base is not None else None
+    asked = [spec.packages_digest, base, asdict(place.target), place.python_version, sorted(allow_source)]
+    key = digest.of_json([asked, settings.index_url, settings.extra_index_urls])
     path = machine.locks / f"{digest.hex_of(key)}.conda-lock.yml"
     if path.exists():
         try:
             return Lockfile.parse(path.read_text(encoding="utf-8"), file=str(path)).locks[0], True
         except InvalidFileError:
             path.unlink()
-    made = lock(spec, Place.of_base(base, cuda=cuda), machine=machine, tool_version=tool_version)
+    made = lock(
+        spec, place, machine=machine, tool_version=tool_version, model=model, allow_source=allow_source
+    )
     disk.write_file(path, Lockfile.of([made]).to_text().encode())
     return made, False
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from envbuilder import disk, engine_choice, kept_lock, locking, model_environment, server_kit
+from envbuilder import direct_wheels, disk, engine_choice, kept_lock, locking, model_environment, server_kit
 from envbuilder.choices import ENGINE_NAMES, EngineName
 from envbuilder.errors import (
     BuildFailedError,
@@ -85,8 +85,9 @@ def make_lock(model: str | Path, choices: Choices, *, machine: Machine) -> Lockf
     are those to lock for where none are chosen.
     """
     timings = Timings(machine.reporter)
+    read = model_environment.read_model(model, machine=machine)
     with timings.stage("resolve"):
-        spec = model_environment.resolve(model, choices, machine=machine)
+        spec = model_environment.resolve_model(read, choices)
     model_environment.tell_repairs(spec, machine)
     earlier = kept_lock.earlier(lock_output(spec.packages_digest, choices))
     if earlier is not None and not choices.platforms:
@@ -96,7 +97,15 @@ def make_lock(model: str | Path, choices: Choices, *, machine: Machine) -> Lockf
         preferences = kept_lock.preferences(earlier, subdir, update=choices.update, exclude_newer=choices.exclude_newer)
         place = _place(spec, subdir, choices, earlier, machine=machine, timings=timings)
         with timings.stage("lock", subdir) as note:
-            lock = locking.lock(spec, place, machine=machine, tool_version=__version__, preferences=preferences)
+            lock = locking.lock(
+                spec,
+                place,
+                machine=machine,
+                tool_version=__version__,
+                preferences=preferences,
+                model=read.directory,
+                allow_source=choices.allow_source,
+            )
             note.text = _counted(lock)
         made.append(lock)
     return Lockfile.of(made)
@@ -118,7 +127,7 @@ def _place(
         return Place.without_base(spec, Target(subdir=subdir, cuda=choices.cuda))
     _, engine = engine_choice.choose_engine(choices, machine)
     base = engine_choice.base_image(spec, engine, choices, Platform.parse(platform), machine=machine, timings=timings)
-    return Place.of_base(base, cuda=choices.cuda)
+    return Place.of_base(base, engine=engine, cuda=choices.cuda)
 
 
 def _counted(lock: Lock) -> str:
@@ -143,14 +152,23 @@ def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: M
     _check_buildable(spec, machine)
     platform = engine_choice.platform_of(choices)
     base = engine_choice.base_image(spec, engine, choices, platform, machine=machine, timings=timings)
+    place = Place.of_base(base, engine=engine, cuda=choices.cuda)
     with timings.stage("lock") as note:
         workspace = choices.workspace.directory if choices.workspace is not None else None
         found = choices.lock or kept_lock.find(spec, workspace=workspace, model=model.directory)
         if found is not None:
             lock, kept = kept_lock.read(found, spec, base), True
         else:
-            lock, kept = locking.lock_once(spec, base, cuda=choices.cuda, machine=machine, tool_version=__version__)
+            lock, kept = locking.lock_once(
+                spec,
+                place,
+                machine=machine,
+                tool_version=__version__,
+                model=model.directory,
+                allow_source=choices.allow_source,
+            )
         note.text = f"{_counted(lock)}{', kept from before' if kept else ''}"
+    direct_wheels.have(lock, spec.requirements, place.workshop(machine, model=model.directory))
     if lock.conda_packages:
         raise BuildFailedError(
             f"the environment has {len(lock.conda_packages)} conda packages; this version locks them and builds none",

@@ -102,6 +102,25 @@ class Target:
             case _:
                 return (archspec, *cuda, ("__win", "0", "0"))
 
+    def marker_environment(self, python_version: str) -> dict[str, str]:
+        """Return what environment markers see (PEP 508)."""
+        name, system, platform = {
+            "linux": ("posix", "Linux", "linux"),
+            "osx": ("posix", "Darwin", "darwin"),
+            "win": ("nt", "Windows", "win32"),
+        }[self.system]
+        machine = _MACHINES[self.subdir]
+        return {
+            "os_name": name,
+            "sys_platform": platform,
+            "platform_system": system,
+            "platform_machine": "AMD64" if self.system == "win" else machine,
+            "python_version": ".".join(python_version.split(".")[:2]),
+            "python_full_version": python_version,
+            "implementation_name": "cpython",
+            "platform_python_implementation": "CPython",
+        }
+
     def tags(self, python_version: str) -> dict[Tag, int]:
         """Return the wheel tags that this Python accepts here with their rank, 0 for the best fit (PEP 425, 600)."""
         platforms = list(self._wheel_platforms())

@@ -19,6 +19,7 @@ from envbuilder import backend_call, digest, disk, uv, wheel_archive
 from envbuilder.backend_call import BackendCall
 from envbuilder.build_system import BuildSystem
 from envbuilder.errors import InvalidFileError, LockImpossibleError
+from envbuilder.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from envbuilder.base_image import BaseImage
     from envbuilder.digest import Digest
     from envbuilder.engine import Engine
-    from envbuilder.lockfile import LockedPackage
+    from envbuilder.locked import LockedPackage
     from envbuilder.machine import Machine
     from envbuilder.package_index import PackageIndex
     from envbuilder.source_tree import SourceTree
@@ -72,12 +73,8 @@ class _Room:
     machine: Machine
 
     @property
-    def target(self) -> uv.Target:
-        return uv.Target(
-            python_version=self.base.interpreter.version,
-            architecture=self.base.platform.architecture,
-            glibc=self.base.interpreter.glibc,
-        )
+    def target(self) -> Target:
+        return Target.of_image(self.base.interpreter, self.base.platform)
 
     def find(self, call: BackendCall, lines: tuple[str, ...]) -> BackendCall:
         """Return the call with the exact tools for the lines: the given ones, or what the indexes have."""
@@ -88,6 +85,7 @@ class _Room:
                 lines,
                 indexes=self.indexes,
                 exclude_newer=self.exclude_newer,
+                python_version=self.base.interpreter.version,
                 target=self.target,
                 settings=self.machine.settings,
                 reporter=self.machine.reporter,
@@ -211,7 +209,7 @@ def _made(record: Path, call: BackendCall, room: _Room) -> BuiltWheel | tuple[st
             return answer.requires
         where = call.tree.where
         metadata = wheel_archive.read(answer.wheel, where=where)
-        if not metadata.tags & room.target.tags().keys():
+        if not metadata.tags & room.target.tags(room.base.interpreter.version).keys():
             raise call.wrong(f"its wheel `{metadata.filename}` does not fit the base's Python")
         with disk.temporary_directory(wheels) as work:
             new = work / metadata.filename

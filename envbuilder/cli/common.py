@@ -130,6 +130,12 @@ python_option = click.option("--python", metavar="VERSION", help="Use this Pytho
 platform_option = click.option(
     "--platform", metavar="OS/ARCH", help="`linux/amd64` or `linux/arm64`; default: this machine's."
 )
+allow_source_option = click.option(
+    "--allow-source",
+    multiple=True,
+    metavar="PKG",
+    help="Build this package from source where nobody offers a wheel: in the base image, without network; repeatable.",
+)
 cuda_option = click.option(
     "--cuda", metavar="VERSION", help="The newest CUDA that the GPU's driver knows, e.g. 12.4; default: no GPU."
 )

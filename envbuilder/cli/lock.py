@@ -11,6 +11,7 @@ from envbuilder import disk, lock_export, stages
 from envbuilder.choices import Choices
 from envbuilder.cli.common import (
     Invocation,
+    allow_source_option,
     base_option,
     cuda_option,
     engine_option,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     "Default: those of the lock that is there, else this machine's.",
 )
 @cuda_option
+@allow_source_option
 @engine_option
 @environment_option
 @repairs_option

@@ -11,6 +11,7 @@ from envbuilder import stages
 from envbuilder.choices import Choices
 from envbuilder.cli.common import (
     Invocation,
+    allow_source_option,
     base_option,
     cuda_option,
     engine_option,
@@ -31,6 +32,7 @@ from envbuilder.cli.common import (
 @base_option
 @platform_option
 @cuda_option
+@allow_source_option
 @engine_option
 @environment_option
 @repairs_option

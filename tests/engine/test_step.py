@@ -61,7 +61,7 @@ def placed(request: pytest.FixtureRequest, machine: Machine) -> tuple[Engine, Ba
     engine: Engine = oci
     if request.param == "docker":
         engine, machine = docker_engine, request.getfixturevalue("docker_machine")
-    base = engine.base_image(BaseReference.parse(BASE), platform=stages.platform_of(Choices()), machine=machine)
+    base = engine.base_image(BaseReference.parse(BASE), platform=engine_choice.platform_of(Choices()), machine=machine)
     return engine, base, machine
 
 
@@ -148,7 +148,7 @@ def test_a_program_that_does_not_end_is_ended(placed: tuple[Engine, BaseImage, M
 
 
 def test_no_container_and_no_volume_is_left(docker_machine: Machine, tmp_path: Path) -> None:
-    reference, platform = BaseReference.parse(BASE), stages.platform_of(Choices())
+    reference, platform = BaseReference.parse(BASE), engine_choice.platform_of(Choices())
     base = docker_engine.base_image(reference, platform=platform, machine=docker_machine)
     client = docker.DockerClient(base_url=dict(docker_machine.settings.environ)["DOCKER_HOST"])
     try:
@@ -161,7 +161,7 @@ def test_no_container_and_no_volume_is_left(docker_machine: Machine, tmp_path: P
 
 
 def test_a_base_that_the_engine_lost_is_told(docker_machine: Machine, tmp_path: Path) -> None:
-    reference, platform = BaseReference.parse(BASE), stages.platform_of(Choices())
+    reference, platform = BaseReference.parse(BASE), engine_choice.platform_of(Choices())
     base = docker_engine.base_image(reference, platform=platform, machine=docker_machine)
     gone = replace(base, pinned="envbuilder-base:gone")
     with pytest.raises(BaseImageError, match="has no image `envbuilder-base:gone` any more"):

@@ -1,0 +1,125 @@
+"""The wheels of a lock: found by uv beside what conda provides, with those that no index offers among them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement as ParsedRequirement
+
+from envbuilder import conda_names, direct_wheels, uv
+from envbuilder.errors import LockImpossibleError, Problem
+from envbuilder.uv import SourceMetadata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from packaging.utils import NormalizedName
+
+    from envbuilder.conda_package import CondaPackage
+    from envbuilder.direct_wheels import Workshop
+    from envbuilder.environment_spec import EnvironmentSpec
+    from envbuilder.kept_lock import Preferences
+    from envbuilder.locked import LockedPackage
+
+
+def find(
+    spec: EnvironmentSpec, conda_packages: tuple[CondaPackage, ...], *, workshop: Workshop, preferences: Preferences
+) -> tuple[LockedPackage, ...]:
+    """Return the wheels that are needed beside the conda packages.
+
+    Packages that may be built are taken as source only where there is no answer without. What a source needs is known
+    once it is built; uv is asked again until nothing new is. Raises LockImpossibleError.
+    """
+    provided = conda_names.provided(conda_packages)
+    _check_clashes(spec, provided)
+    given = direct_wheels.of_requirements(spec.requirements, workshop)
+    lines = _lines(spec, given, workshop)
+    unknown: set[str] = set()
+    sources: dict[tuple[str, str | None], SourceMetadata] = {}
+    built: dict[tuple[str, str], LockedPackage] = {}
+    while True:
+        try:
+            found = uv.compile_lines(
+                lines,
+                constraints=spec.constraint_lines(),
+                indexes=spec.indexes,
+                provided={name: one.version for name, one in provided.items() if name not in unknown},
+                excluded=tuple(sorted(unknown)),
+                pins=preferences.pins,
+                update=preferences.update,
+                exclude_newer=preferences.exclude_newer,
+                given=given,
+                sources=tuple(sources.values()),
+                python_version=workshop.python_version,
+                target=workshop.target,
+                settings=workshop.machine.settings,
+                reporter=workshop.machine.reporter,
+            )
+        except LockImpossibleError as cause:
+            # A build that only conda has is no version of the index; uv then takes it as given.
+            missing = [name for name in provided.keys() - unknown if _lacks(cause, name, provided[name].version)]
+            if not missing and (sources or not workshop.allowed):
+                raise
+            unknown.update(missing)
+            if not missing:
+                sources = {(name, None): SourceMetadata(name=name) for name in sorted(workshop.allowed)}
+            continue
+        unbuilt = [one for one in found if not one.filename.endswith(".whl") and (one.name, one.version) not in built]
+        if not unbuilt:
+            return tuple(
+                replace(built.get((one.name, one.version), one), dependencies=one.dependencies) for one in found
+            )
+        for one in unbuilt:
+            where = next((asked.source for asked in spec.requirements if asked.name == one.name), spec.python.source)
+            wheel, requires = direct_wheels.of_sdist(one, workshop, where=where)
+            built[one.name, one.version] = wheel
+            sources[one.name, one.version] = SourceMetadata(name=one.name, version=one.version, requires=requires)
+
+
+def _lines(spec: EnvironmentSpec, given: Mapping[str, LockedPackage], workshop: Workshop) -> tuple[str, ...]:
+    """Return the requirements as lines, where direct ones name a wheel in the cache; those of other targets are gone."""
+    direct = {
+        direct_wheels.line(one, given[one.name], workshop.machine)
+        for one in spec.requirements
+        if one.is_direct and one.name in given
+    }
+    indexed = replace(spec, requirements=tuple(one for one in spec.requirements if not one.is_direct))
+    return tuple(sorted({*indexed.requirement_lines(), *direct}))
+
+
+def _lacks(cause: LockImpossibleError, name: str, version: str) -> bool:
+    text = " ".join(cause.problems[0].what.split())
+    wanted = re.escape(name)
+    return bool(
+        re.search(rf"there is no version of {wanted}=={re.escape(version)}", text)
+        or re.search(rf"\b{wanted} was not found in the package registry", text)
+        or re.search(rf"\b{wanted}=={re.escape(version)} has no (usable )?wheels", text)
+    )
+
+
+def _check_clashes(spec: EnvironmentSpec, provided: Mapping[NormalizedName, CondaPackage]) -> None:
+    """Raise LockImpossibleError for every requirement that a conda package provides in a version it does not allow.
+
+    What is asked for from one place is never what a channel has.
+    """
+    asked = {one.name: one for one in spec.match_specs}
+    problems = []
+    for one in (*spec.requirements, *spec.constraints):
+        package = provided.get(one.name)
+        if package is None:
+            continue
+        allowed = ParsedRequirement(f"x{one.specifier}").specifier
+        if one.is_direct or not allowed.contains(package.version, prereleases=True):
+            by = asked.get(package.name)
+            because = f", which `{by.text}` asks for" if by is not None else ""
+            problems.append(
+                Problem(
+                    what=f"`{one.text}` clashes with the conda package {package.name} {package.version}{because}",
+                    where=one.source,
+                    fix=f"ask for {one.name} in one place: remove the requirement, or pin the conda package to it",
+                )
+            )
+    if problems:
+        raise LockImpossibleError(tuple(problems))
