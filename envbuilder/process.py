@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TAIL_LINES: Final = 20
+_LONGEST_LINE: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +127,9 @@ def _drain(
     failures: list[BaseException],
 ) -> None:
     try:
-        for raw in child.stderr or ():
+        stream = child.stderr
+        # A program may write without ever ending a line.
+        for raw in iter(lambda: stream.readline(_LONGEST_LINE), b"") if stream is not None else ():
             line = raw.decode(errors="replace").rstrip()
             tail.append(line)
             if on_line is not None:

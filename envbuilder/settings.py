@@ -25,6 +25,7 @@ _PASSED_ON: Final = (
     "LC_ALL",
     "TMPDIR",
     "NETRC",
+    "SSH_AUTH_SOCK",
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "ALL_PROXY",
