@@ -14,7 +14,7 @@ from envbuilder.problems import shown
 
 if sys.version_info >= (3, 11):
     import tomllib
-else:
+else:  # pragma: no cover - an older Python
     import tomli as tomllib
 
 if TYPE_CHECKING:

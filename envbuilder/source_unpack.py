@@ -159,7 +159,8 @@ class _Unpacking:
 
     def _make_links(self) -> None:
         for path, target in self._links.items():
-            if os.path.lexists(path) or any(parent in self._links for parent in path.parents):
+            # What is below a link made it a directory.
+            if os.path.lexists(path):
                 raise _RefusedError(f"`{path.relative_to(self._root)}` is a link and something else as well")
             path.symlink_to(target)
         # Only now it shows where links lead that pass other links.
