@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from packaging.markers import Marker
 
 from envbuilder import digest, disk, git_checkout, source_archive, wheel_archive, wheel_build
-from envbuilder.errors import LockImpossibleError, LockMismatchError, Problem, Source
+from envbuilder.errors import LockImpossibleError, LockMismatchError, Problem, Source, UnreachableError
 from envbuilder.git_repository import GitRepository
 from envbuilder.installer.wheels import wheel_path
 from envbuilder.locked import LockedPackage, WheelSource
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from envbuilder.machine import Machine
     from envbuilder.package_index import PackageIndex
     from envbuilder.requirement import Requirement
-    from envbuilder.secret import Secret
     from envbuilder.source_tree import SourceTree
     from envbuilder.target import Target
 
@@ -66,7 +65,9 @@ def of_requirements(requirements: Iterable[Requirement], workshop: Workshop) -> 
     """
     environment = workshop.target.marker_environment(workshop.python_version)
     direct = [
-        one for one in requirements if one.is_direct and (one.marker is None or Marker(one.marker).evaluate(environment))
+        one
+        for one in requirements
+        if one.is_direct and (one.marker is None or Marker(one.marker).evaluate(environment))
     ]
     problems = [problem for one in direct if (problem := _refusal(one, workshop)) is not None]
     places: dict[str, Requirement] = {}
@@ -82,7 +83,7 @@ def of_requirements(requirements: Iterable[Requirement], workshop: Workshop) -> 
             )
     if problems:
         raise LockImpossibleError(tuple(problems))
-    return {one.name: _of_requirement(one, workshop) for one in places.values()}
+    return {one.name: _named_where_asked(one, workshop) for one in places.values()}
 
 
 def line(requirement: Requirement, package: LockedPackage, machine: Machine) -> str:
@@ -116,7 +117,7 @@ def have(lock: Lock, requirements: Iterable[Requirement], workshop: Workshop) ->
 
     Raises LockMismatchError where the model's file, or what is built, is another one than was locked.
     """
-    asked = {one.name: one for one in requirements if one.is_direct}
+    asked: dict[str, Requirement] = {one.name: one for one in requirements if one.is_direct}
     for package in lock.packages:
         if wheel_path(package, workshop.machine.wheels).exists():
             continue
@@ -167,6 +168,15 @@ def _is_wheel(one: Requirement) -> bool:
     return one.url is not None and urlsplit(one.url).path.lower().endswith(".whl")
 
 
+def _named_where_asked(one: Requirement, workshop: Workshop) -> LockedPackage:
+    """Return the wheel; where a server does not give it, the line that asks for it is told too."""
+    try:
+        return _of_requirement(one, workshop)
+    except UnreachableError as cause:
+        asked = Problem(what=f"`{one.text}` asks for it", where=one.source)
+        raise UnreachableError((*cause.problems, asked)) from cause
+
+
 def _of_requirement(one: Requirement, workshop: Workshop) -> LockedPackage:
     machine = workshop.machine
     if one.path is not None:
@@ -194,12 +204,8 @@ def _of_requirement(one: Requirement, workshop: Workshop) -> LockedPackage:
             indexes=workshop.indexes,
             exclude_newer=workshop.exclude_newer,
         )
-        source = WheelSource(
-            url=shown, digest=tree.digest, subdirectory=tree.subdirectory or None, tools=built.tools
-        )
-    return LockedPackage(
-        name=one.name, version=built.version, url=built.filename, sha256=built.sha256, source=source
-    )
+        source = WheelSource(url=shown, digest=tree.digest, subdirectory=tree.subdirectory or None, tools=built.tools)
+    return LockedPackage(name=one.name, version=built.version, url=built.filename, sha256=built.sha256, source=source)
 
 
 @contextmanager
@@ -288,9 +294,7 @@ def _keep_file(path: Path, package: LockedPackage, machine: Machine) -> None:
         os.replace(new, target)  # noqa: PTH105 - over one that another build put there
 
 
-def _build_again(
-    package: LockedPackage, source: WheelSource, one: Requirement | None, workshop: Workshop
-) -> None:
+def _build_again(package: LockedPackage, source: WheelSource, one: Requirement | None, workshop: Workshop) -> None:
     where = one.source if one is not None else Source(file=source.url)
     base, engine = _base_and_engine(package.name, workshop, where)
     with _opened_again(source, one, where, workshop) as tree:

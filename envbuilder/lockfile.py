@@ -304,9 +304,7 @@ class _Reader:
                 found.setdefault(subdir, []).append(package)
         return found
 
-    def package(
-        self, item: dict[str, Any], key: str, built: dict[str, _Built]
-    ) -> LockedPackage | CondaPackage | None:
+    def package(self, item: dict[str, Any], key: str, built: dict[str, _Built]) -> LockedPackage | CondaPackage | None:
         match item.get("manager"):
             case "conda":
                 return self.conda_package(item, key)
@@ -344,9 +342,7 @@ class _Reader:
         source = None
         if name in built:
             place, _, subdirectory = url.partition("#subdirectory=")
-            source = WheelSource(
-                url=place, digest=sha256, subdirectory=subdirectory or None, tools=built[name].tools
-            )
+            source = WheelSource(url=place, digest=sha256, subdirectory=subdirectory or None, tools=built[name].tools)
             url, sha256 = built[name].filename, built[name].sha256
         package = LockedPackage(
             name=name,

@@ -9,7 +9,6 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from packaging.requirements import Requirement as ParsedRequirement
 from packaging.utils import canonicalize_name
 
 from envbuilder import conda, digest, disk, wheel_lock
@@ -30,15 +29,11 @@ from envbuilder.target import Target
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-    from envbuilder.engine import Engine
-    from collections.abc import Mapping
-
-    from packaging.utils import NormalizedName
 
     from envbuilder.base_image import BaseImage
     from envbuilder.conda_package import CondaPackage
+    from envbuilder.engine import Engine
     from envbuilder.environment_spec import EnvironmentSpec
-    from envbuilder.locked import LockedPackage
     from envbuilder.machine import Machine
 
 
@@ -216,16 +211,16 @@ def lock_once(
             return Lockfile.parse(path.read_text(encoding="utf-8"), file=str(path)).locks[0], True
         except InvalidFileError:
             path.unlink()
-    made = lock(
-        spec, place, machine=machine, tool_version=tool_version, model=model, allow_source=allow_source
-    )
+    made = lock(spec, place, machine=machine, tool_version=tool_version, model=model, allow_source=allow_source)
     disk.write_file(path, Lockfile.of([made]).to_text().encode())
     return made, False
 
 
 def _with_places(cause: LockImpossibleError, spec: EnvironmentSpec) -> LockImpossibleError:
     """Add the lines of the model's files whose packages the explanation names."""
-    (problem,) = cause.problems
+    problem, *more = cause.problems
+    if more or problem.where is not None:
+        return cause
     words = {canonicalize_name(word) for word in re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", problem.what)}
     named = [item for item in spec.requirements if item.name in words]
     if not named:

@@ -278,7 +278,8 @@ def _error(tail: tuple[str, ...], settings: Settings) -> LockImpossibleError | U
         )
     fix = "change the requirement, or ask for a Python that it supports"
     if "building source distributions is disabled" in text or "no wheels" in text or "has no usable wheels" in text:
-        fix = "it exists only as source for this target: ask for a version that has a wheel, or offer one in an index"
+        fix = "it exists only as source for this target: ask for a version that has a wheel, offer one in an index, "
+        fix += "or let it be built: `--allow-source NAME`"
     return LockImpossibleError(f"no set of packages satisfies the requirements\n{shown}", fix=fix)
 
 

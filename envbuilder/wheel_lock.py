@@ -79,7 +79,7 @@ def find(
 
 
 def _lines(spec: EnvironmentSpec, given: Mapping[str, LockedPackage], workshop: Workshop) -> tuple[str, ...]:
-    """Return the requirements as lines, where direct ones name a wheel in the cache; those of other targets are gone."""
+    """Return the requirements as lines: direct ones name a wheel in the cache, or are left out on other targets."""
     direct = {
         direct_wheels.line(one, given[one.name], workshop.machine)
         for one in spec.requirements

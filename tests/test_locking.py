@@ -8,7 +8,6 @@ import pytest
 
 from envbuilder import digest, kept_lock, locking
 from envbuilder.base_image import BaseImage, Interpreter
-from envbuilder.base_request import BaseRequest
 from envbuilder.environment_spec import EnvironmentSpec
 from envbuilder.errors import BaseImageError, InvalidFileError, LockImpossibleError, LockMismatchError, Source
 from envbuilder.fields import Stated
@@ -22,7 +21,6 @@ from envbuilder.reporter import Reporter
 from envbuilder.requirement import Requirement
 from envbuilder.settings import Settings
 from envbuilder.target import Target
-from envbuilder.variable import Variable
 from tests import package_index as package_indexes
 from tests.package_index import PackageIndex, wheel
 
@@ -118,25 +116,18 @@ def test_a_lock_belongs_to_its_spec_and_base(machine: Machine) -> None:
     )
 
 
-def test_places_are_refused_by_name(machine: Machine, package_index: PackageIndex) -> None:
+def test_source_is_refused_by_name_unless_it_is_allowed(machine: Machine) -> None:
     with pytest.raises(LockImpossibleError) as raised:
-        locking.lock(spec("x @ git+https://h/x", "top"), PLACE, machine=machine, tool_version="1")
-    (problem,) = raised.value.problems
-    assert problem.what.startswith("`x @ git+https://h/x` is fetched from one place")
-    assert problem.fix == "write `x==VERSION` of a released version"
-    assert package_index.asked == []
-
-
-def test_what_decides_on_no_package_leaves_a_lock_fitting(lock: Lock, tmp_path: Path) -> None:
-    (tmp_path / "lock.yml").write_text(Lockfile.of([lock]).to_text())
-    asked = replace(
-        spec("top"),
-        base=BaseRequest(image="b:1", source=FILE),
-        variables=(Variable(name="A", value="1", source=FILE),),
-        build_requirements=(Requirement.parse("pip==23", source=FILE),),
-    )
-    assert asked.digest != asked.packages_digest == spec("top").digest
-    assert kept_lock.read(tmp_path / "lock.yml", asked, BASE) == lock
+        locking.lock(
+            spec("x @ git+https://h/x", "y @ https://h/y.zip", "top"), PLACE, machine=machine, tool_version="1"
+        )
+    assert [one.what for one in raised.value.problems] == [
+        "`x @ git+https://h/x` is source, and nothing is built unasked",
+        "`y @ https://h/y.zip` is source, and nothing is built unasked",
+    ]
+    assert [one.fix for one in raised.value.problems] == [
+        f"allow it: `--allow-source {name}`; it is built once, in the base image, without network" for name in "xy"
+    ]
 
 
 @pytest.mark.process
@@ -160,27 +151,27 @@ def test_all_lines_of_a_conflict_are_named(machine: Machine) -> None:
 
 @pytest.mark.process
 def test_a_lock_is_made_once(machine: Machine, package_index: PackageIndex) -> None:
-    first, known = locking.lock_once(spec("top"), BASE, machine=machine, tool_version="1")
+    first, known = locking.lock_once(spec("top"), PLACE, machine=machine, tool_version="1")
     assert not known
     package_index.asked.clear()
-    assert locking.lock_once(spec("top"), BASE, machine=machine, tool_version="2") == (first, True)
+    assert locking.lock_once(spec("top"), PLACE, machine=machine, tool_version="2") == (first, True)
     assert package_index.asked == []
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("damage", ["", "version: 1\n", "a: [", "\x00"], ids=["empty", "incomplete", "cut", "binary"])
 def test_a_damaged_lock_is_made_again(damage: str, machine: Machine) -> None:
-    first, _ = locking.lock_once(spec("top"), BASE, machine=machine, tool_version="1")
+    first, _ = locking.lock_once(spec("top"), PLACE, machine=machine, tool_version="1")
     (kept,) = machine.locks.iterdir()
     kept.write_text(damage)
-    assert locking.lock_once(spec("top"), BASE, machine=machine, tool_version="1") == (first, False)
-    assert locking.lock_once(spec("top"), BASE, machine=machine, tool_version="1") == (first, True)
+    assert locking.lock_once(spec("top"), PLACE, machine=machine, tool_version="1") == (first, False)
+    assert locking.lock_once(spec("top"), PLACE, machine=machine, tool_version="1") == (first, True)
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("what", ["spec", "base", "platform", "index", "extra index"])
 def test_another_question_has_an_answer_of_its_own(what: str, machine: Machine, package_index: PackageIndex) -> None:
-    locking.lock_once(spec("top"), BASE, machine=machine, tool_version="1")
+    locking.lock_once(spec("top"), PLACE, machine=machine, tool_version="1")
     settings, asked, base = machine.settings, spec("top"), BASE
     match what:
         case "spec":
@@ -194,7 +185,7 @@ def test_another_question_has_an_answer_of_its_own(what: str, machine: Machine, 
         case _:
             settings = replace(settings, extra_index_urls=(package_index.url,))
     other = replace(machine, settings=settings)
-    assert not locking.lock_once(asked, base, machine=other, tool_version="1")[1]
+    assert not locking.lock_once(asked, Place.of_base(base), machine=other, tool_version="1")[1]
 
 
 @pytest.fixture

@@ -180,7 +180,10 @@ def failed(*lines: str, settings: Settings, target: Target = TARGET) -> EnvBuild
     return raised.value
 
 
-SOURCE_ONLY = "it exists only as source for this target: ask for a version that has a wheel, or offer one in an index"
+SOURCE_ONLY = (
+    "it exists only as source for this target: ask for a version that has a wheel, offer one in an index, "
+    "or let it be built: `--allow-source NAME`"
+)
 CHANGE_IT = "change the requirement, or ask for a Python that it supports"
 
 

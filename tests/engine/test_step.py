@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import docker
 import pytest
 
-from envbuilder import stages
+from envbuilder import engine_choice
 from envbuilder.bases import BaseReference
 from envbuilder.build_step import OUTPUT, Input, Step
 from envbuilder.choices import Choices
