@@ -33,7 +33,8 @@ SUBDIRS: Final = ("linux-64", "linux-aarch64", "osx-64", "osx-arm64", "win-64")
 LOGIN: Final = ("reader", "open-sesame")
 TOKEN: Final = "tk-canary-token-1234"
 
-_PLACEHOLDER: Final = "/opt/placeholder_" + "x" * 80
+PLACEHOLDER: Final = "/opt/placeholder_" + "x" * 80
+"""Stands for the prefix in the files of packages."""
 _2024: Final = 1_704_067_200_000
 """The timestamp of packages that are given none: the first of January 2024, in milliseconds."""
 
@@ -65,6 +66,7 @@ def package(  # noqa: PLR0913 - a test says only what it is about
     entry_points: tuple[str, ...] = (),
     files: Mapping[str, bytes] | None = None,
     executables: tuple[str, ...] = (),
+    links: Mapping[str, str] | None = None,
     extension: Literal[".conda", ".tar.bz2"] = ".conda",
     timestamp: int | None = _2024,
     more: Mapping[str, object] | None = None,
@@ -84,10 +86,12 @@ def package(  # noqa: PLR0913 - a test says only what it is about
     index |= {"constrains": list(constrains)} if constrains else {}
     index |= {"noarch": kind} if kind is not None else {}
     index |= {"timestamp": timestamp} if timestamp is not None else {}
+    links = links or {}
     paths = [_path(path, members[path]) for path in sorted(members)]
+    paths += [{"_path": path, "path_type": "softlink"} for path in sorted(links)]
     info: dict[str, bytes] = {
         "info/about.json": _json({"summary": f"{name}, for tests"}),
-        "info/files": "".join(f"{path}\n" for path in sorted(members)).encode(),
+        "info/files": "".join(f"{path}\n" for path in sorted({*members, *links})).encode(),
         "info/index.json": _json(index),
         "info/paths.json": _json({"paths": paths, "paths_version": 1}),
     }
@@ -96,9 +100,9 @@ def package(  # noqa: PLR0913 - a test says only what it is about
         info["info/link.json"] = _json(link)
     stem = f"{name}-{version}-{build}"
     if extension == ".tar.bz2":
-        data = bz2.compress(_tar(info | members, executables), 1)
+        data = bz2.compress(_tar(info | members, executables, links), 1)
     else:
-        parts = {f"pkg-{stem}": _tar(members, executables), f"info-{stem}": _tar(info, ())}
+        parts = {f"pkg-{stem}": _tar(members, executables, links), f"info-{stem}": _tar(info)}
         data = _conda(parts)
     record = {**index, "md5": hashlib.md5(data, usedforsecurity=False).hexdigest(), **(more or {})}
     record |= {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
@@ -122,7 +126,7 @@ def python(version: str, subdir: str) -> CondaFile:
     minor = ".".join(version.split(".")[:2])
     windows = subdir == "win-64"
     site_packages = "Lib/site-packages" if windows else f"lib/python{minor}/site-packages"
-    stub = f'#!/bin/sh\n# {_PLACEHOLDER}/bin/python\necho "Python {version}"\n'.encode()
+    stub = f'#!/bin/sh\n# {PLACEHOLDER}/bin/python\necho "Python {version}"\n'.encode()
     names = ("python.exe",) if windows else (f"bin/python{minor}", "bin/python3", "bin/python")
     depends = {"linux-64": ("__glibc >=2.17",), "osx-arm64": ("__osx >=11.0",), "osx-64": ("__osx >=10.13",)}
     return package(
@@ -144,7 +148,7 @@ def _compiled(name: str, version: str, minor: str, subdir: str, **options: Any) 
     needs = tuple(options.pop("depends", ()))
     options.setdefault("build", f"py{tag}h0d1ab_0")
     path = f"lib/python{minor}/site-packages/{name}/core.so"
-    files = {path: f"\x7fELF {name} {version} {_PLACEHOLDER}/lib\0".encode()}
+    files = {path: f"\x7fELF {name} {version} {PLACEHOLDER}/lib\0".encode()}
     depends = (f"python >={minor},<{after}.0a0", f"python_abi {minor}.* *_cp{tag}", *needs)
     return package(name, version, subdir=subdir, depends=depends, files=files, **options)
 
@@ -245,12 +249,14 @@ def _path(path: str, data: bytes) -> dict[str, object]:
         "sha256": hashlib.sha256(data).hexdigest(),
         "size_in_bytes": len(data),
     }
-    if _PLACEHOLDER.encode() in data:
-        entry |= {"prefix_placeholder": _PLACEHOLDER, "file_mode": "binary" if b"\0" in data else "text"}
+    if PLACEHOLDER.encode() in data:
+        entry |= {"prefix_placeholder": PLACEHOLDER, "file_mode": "binary" if b"\0" in data else "text"}
     return entry
 
 
-def _tar(members: Mapping[str, bytes], executables: tuple[str, ...]) -> bytes:
+def _tar(
+    members: Mapping[str, bytes], executables: tuple[str, ...] = (), links: Mapping[str, str] | None = None
+) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for path in sorted(members):
@@ -259,6 +265,10 @@ def _tar(members: Mapping[str, bytes], executables: tuple[str, ...]) -> bytes:
             member.mode = 0o755 if path in executables else 0o644
             member.mtime = 1_577_836_800
             archive.addfile(member, io.BytesIO(members[path]))
+        for path, target in sorted((links or {}).items()):
+            member = tarfile.TarInfo(path)
+            member.type, member.linkname, member.mtime = tarfile.SYMTYPE, target, 1_577_836_800
+            archive.addfile(member)
     return buffer.getvalue()
 
 

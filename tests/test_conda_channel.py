@@ -77,5 +77,5 @@ def test_rattler_installs_the_packages(tmp_path: Path) -> None:
     assert python.stdout == b"Python 3.11.7\n"
     library = (prefix / "lib" / "python3.11" / "site-packages" / "numpy" / "core.so").read_bytes()
     assert str(prefix).encode() in library
-    assert conda_channel._PLACEHOLDER.encode() not in library
+    assert conda_channel.PLACEHOLDER.encode() not in library
     assert (prefix / "lib" / "python3.11" / "site-packages" / "six.py").is_file()
