@@ -83,8 +83,8 @@ def answered(call: BackendCall, *, base: BaseImage, engine: Engine, machine: Mac
             command=(f"{_ENVIRONMENT}/bin/python", "-c", SCRIPT.read_text(encoding="utf-8"), json.dumps(task)),
             environ=_environ(base),
             inputs=(
-                Input(directory=call.tree.directory, name="source", is_copied=True),
-                Input(directory=_environment(work, call, base, machine), name="environment"),
+                Input(directory=call.tree.directory, target=f"{PLACE}/source", is_copied=True),
+                Input(directory=_environment(work, call, base, machine), target=f"{PLACE}/environment"),
             ),
             output=output,
             timeout=TIMEOUT,

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PLACE: Final = "/build"
-"""Where the inputs are, each under its own name."""
+"""Where inputs are, each under its own name."""
 
 OUTPUT: Final = f"{PLACE}/output"
 """An empty directory that the program may write to."""
@@ -21,10 +21,12 @@ MAX_OUTPUT: Final = 4 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """A directory of this machine that the program sees as `/build/NAME`."""
+    """A directory of this machine that the program sees."""
 
     directory: Path
-    name: str
+    target: str
+    """Where: absolute, below `PLACE` or a place that the base need not have."""
+
     is_copied: bool = False
     """Whether the program gets a copy that it may write to; else it only reads."""
 

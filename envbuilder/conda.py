@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from envbuilder import conda_failure, conda_solve, disk, process
+from envbuilder import conda_client, conda_failure, conda_solve, disk, process
 from envbuilder.channel import Address, Channel, split_subdir
+from envbuilder.conda_client import Access
 from envbuilder.conda_failure import Asked, Wish
 from envbuilder.conda_package import CondaPackage
 from envbuilder.errors import InvalidFileError, LockImpossibleError, Source, UnreachableError
@@ -65,10 +66,7 @@ def solve(
         exclude_newer=exclude_newer.astimezone(dt.timezone.utc).isoformat() if exclude_newer is not None else None,
         cache_dir=str(settings.settings.cache_dir / "conda" / "repodata"),
         offline=settings.settings.offline,
-        mirrors=tuple(_mirrors(asked.channels, settings)),
-        logins=tuple(_logins(asked.channels, settings)),
-        retries=settings.retries,
-        answer_seconds=settings.answer_seconds,
+        access=_access(asked.channels, settings),
         solve_seconds=settings.solve_seconds,
     )
     answer = _answer(job, settings, reporter)
@@ -77,6 +75,20 @@ def solve(
     packages = tuple(_package(record) for record in answer["packages"])
     _check_subdirs(asked, packages)
     return packages
+
+
+def access(match_specs: Iterable[MatchSpec], channels: Iterable[Line], settings: CondaSettings) -> Access:
+    """Return what lets one into the channels that are named, for fetching what was locked there."""
+    return _access(_asked(tuple(match_specs), channels, settings).channels, settings)
+
+
+def _access(channels: Collection[Channel], settings: CondaSettings) -> Access:
+    return Access(
+        mirrors=tuple(_mirrors(channels, settings)),
+        logins=tuple(_logins(channels, settings)),
+        retries=settings.retries,
+        answer_seconds=settings.answer_seconds,
+    )
 
 
 def _asked(match_specs: Iterable[MatchSpec], channels: Iterable[Line], settings: CondaSettings) -> Asked:
@@ -148,7 +160,7 @@ def _logins(channels: Iterable[Channel], settings: CondaSettings) -> list[tuple[
     addresses = [address for channel in channels for address in channel.addresses]
     addresses += [mirror for _, mirrors in settings.mirrors for mirror in mirrors]
     found = [
-        (*conda_solve.host_and_path(address.request_url), address.authorization)
+        (*conda_client.host_and_path(address.request_url), address.authorization)
         for address in addresses
         if address.authorization is not None
     ]

@@ -11,14 +11,15 @@ import datetime as dt
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+
+from envbuilder import conda_client
+from envbuilder.conda_client import Access
 
 if TYPE_CHECKING:
     from rattler import Channel, Gateway, MatchSpec, MultiSource, RepoDataRecord
-    from rattler.networking import Client
     from rattler.networking.fetch_repo_data import CacheAction
 
 _BROKEN: Final = "failed to parse"
@@ -61,14 +62,7 @@ class Job:
 
     cache_dir: str
     offline: bool = False
-    mirrors: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """What an address begins with, and what is asked instead; may hold tokens."""
-
-    logins: tuple[tuple[str, str, str], ...] = ()
-    """Host, beginning of the path, and the `Authorization` header for it."""
-
-    retries: int = 3
-    answer_seconds: int = 300
+    access: Access = field(default_factory=Access)
     solve_seconds: int = 900
 
     def to_json(self) -> bytes:
@@ -80,6 +74,7 @@ class Job:
         """Read what `to_json` wrote."""
         value: dict[str, Any] = json.loads(text)
         value["sources"] = [ChannelGroup(**one) for one in value["sources"]]
+        value["access"] = Access(**value["access"])
         value["preferred"] = [Preferred(**one) for one in value["preferred"]]
         return cls(**value)
 
@@ -189,34 +184,7 @@ def _gateway(job: Job, *, anew: bool = False) -> Gateway:
 
     online: CacheAction = "no-cache" if anew else "cache-or-fetch"
     config = rattler.SourceConfig(cache_action="force-cache-only" if job.offline else online)
-    return rattler.Gateway(cache_dir=Path(job.cache_dir), default_config=config, client=_client(job))
-
-
-def _client(job: Job) -> Client:
-    """Return a client with rattler's standard parts, and with the mirrors and logins of the job before them."""
-    from rattler.networking import Client  # noqa: PLC0415
-    from rattler.networking.middleware import (  # noqa: PLC0415
-        AddHeadersMiddleware,
-        AuthenticationMiddleware,
-        MirrorMiddleware,
-        RetryMiddleware,
-    )
-
-    def login(host: str, path: str) -> dict[str, str] | None:
-        for known, beginning, authorization in job.logins:
-            if host == known and path.startswith(beginning):
-                return {"Authorization": authorization}
-        return None
-
-    return Client(
-        [
-            RetryMiddleware(job.retries),
-            *([MirrorMiddleware({of: list(by) for of, by in job.mirrors})] if job.mirrors else []),
-            *([AddHeadersMiddleware(login)] if job.logins else []),
-            AuthenticationMiddleware(),
-        ],
-        timeout=job.answer_seconds,
-    )
+    return rattler.Gateway(cache_dir=Path(job.cache_dir), default_config=config, client=conda_client.client(job.access))
 
 
 def _broken_channel(job: Job) -> str | None:
@@ -234,12 +202,6 @@ def _broken_channel(job: Job) -> str | None:
             if _BROKEN in str(cause):
                 return url
     return None
-
-
-def host_and_path(url: str) -> tuple[str, str]:
-    """Return what a login is for: the host, and how the path begins."""
-    parts = urlsplit(url)
-    return parts.hostname or "", f"{parts.path.rstrip('/')}/"
 
 
 if __name__ == "__main__":

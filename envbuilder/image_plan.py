@@ -42,6 +42,8 @@ class ImagePlan:
     model: Model
     files: ModelFiles
     tool_version: str
+    activation: tuple[tuple[str, str], ...] = ()
+    """What activating the conda environment sets; sorted."""
 
     @property
     def environment_digest(self) -> Digest:
@@ -88,7 +90,7 @@ class ImagePlan:
             f"{_LABEL}.model.digest": self.files.digest,
             f"{_LABEL}.base.digest": self.base.digest,
             f"{_LABEL}.environment.digest": self.environment_digest,
-            f"{_LABEL}.python.version": self.base.interpreter.version,
+            f"{_LABEL}.python.version": self.lock.python_version,
         }
         if self.model.mlmodel.mlflow_version:
             labels[f"{_LABEL}.mlflow.version"] = self.model.mlmodel.mlflow_version
@@ -105,8 +107,13 @@ class ImagePlan:
             ("HOME", "/tmp"),  # noqa: S108 - the container's own
             ("LOGNAME", "model"),
             ("PYTHONUNBUFFERED", "1"),
+            *self._conda_environ,
             *sorted((one.name, one.value) for one in self.spec.variables),
         )
+
+    @property
+    def _conda_environ(self) -> tuple[tuple[str, str], ...]:
+        return (("CONDA_PREFIX", ENVIRONMENT_PREFIX), *self.activation) if self.lock.conda_packages else ()
 
     @property
     def config(self) -> RunConfig:

@@ -42,8 +42,13 @@ class Machine:
         return self.settings.cache_dir / "builds"
 
     @property
+    def conda_packages(self) -> Path:
+        """Downloaded conda packages, by sha256, and what is known of each."""
+        return self.settings.cache_dir / "conda" / "packages"
+
+    @property
     def trees(self) -> Path:
-        """Installed wheels with their bytecode, by wheel and Python version."""
+        """Installed wheels and conda packages with their bytecode, by package and Python version."""
         return self.settings.cache_dir / "trees"
 
     @property

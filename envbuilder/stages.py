@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from envbuilder import activation as conda_activation
 from envbuilder import direct_wheels, disk, engine_choice, kept_lock, locking, model_environment, server_kit
 from envbuilder.choices import ENGINE_NAMES, EngineName
 from envbuilder.errors import (
@@ -169,12 +170,10 @@ def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: M
             )
         note.text = f"{_counted(lock)}{', kept from before' if kept else ''}"
     direct_wheels.have(lock, spec.requirements, place.workshop(machine, model=model.directory))
+    activation: tuple[tuple[str, str], ...] = ()
     if lock.conda_packages:
-        raise BuildFailedError(
-            f"the environment has {len(lock.conda_packages)} conda packages; this version locks them and builds none",
-            where=spec.match_specs[0].source,
-            fix="where wheels of them exist, ask for those in the pip list, or `swap` them in the workspace",
-        )
+        with timings.stage("activation"):
+            activation = conda_activation.variables(lock, spec, base, engine, machine=machine)
     kit = server_kit.load(base.interpreter.minor, base_reference=base.reference)
     packages = server_kit.packages(kit, interpreter=base.interpreter, platform=base.platform, machine=machine)
     with timings.stage("hash"):
@@ -188,6 +187,7 @@ def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: M
         model=model,
         files=files,
         tool_version=__version__,
+        activation=activation,
     )
 
 
@@ -248,7 +248,7 @@ def build(model: str | Path, choices: Choices, *, machine: Machine) -> BuildRepo
         image=image,
         base=plan.base.reference,
         lock_digest=plan.lock.digest,
-        packages=len(plan.lock.packages),
+        packages=len(plan.lock.packages) + len(plan.lock.conda_packages),
         smoke=report,
         existed=found is not None,
         seconds=tuple(timings.seconds.items()),

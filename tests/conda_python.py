@@ -1,4 +1,4 @@
-"""A conda channel with a real Python: Debian's own, which needs no library of its prefix, and packages that try linking.
+"""A conda channel with a real Python, Debian's own, and packages that try what linking must get right.
 
 What a package does here is what some package of a public channel does: entry points, the prefix in texts and in
 binaries, activation, link scripts, one file in two packages.
@@ -60,7 +60,9 @@ def real_python() -> CondaFile:
 def _version(minor: str) -> str:
     """Return the whole version, which Debian writes next to its documentation."""
     status = Path("/var/lib/dpkg/status").read_text(encoding="utf-8")
-    found = re.search(rf"^Package: python{re.escape(minor)}-minimal$.*?^Version: (\d+\.\d+\.\d+)", status, re.M | re.S)
+    found = re.search(
+        rf"^Package: python{re.escape(minor)}-minimal$.*?^Version: (\d+\.\d+\.\d+)", status, re.MULTILINE | re.DOTALL
+    )
     assert found is not None
     return found[1]
 

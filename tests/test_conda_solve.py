@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envbuilder import process
-from envbuilder.conda_solve import ChannelGroup, Job, Preferred, host_and_path
+from envbuilder.conda_client import Access, host_and_path
+from envbuilder.conda_solve import ChannelGroup, Job, Preferred
 from tests.conda_channel import package, running_channel, sample, write_channel
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ def test_a_job_is_read_as_it_was_written(job: Job) -> None:
         job,
         preferred=(Preferred(name="x", version="1", build="0", url="https://h/x"),),
         exclude_newer="2024-01-01T00:00:00+00:00",
-        mirrors=(("https://a/", ("https://b/",)),),
-        logins=(("h", "/c/", "Basic eA=="),),
+        access=Access(mirrors=(("https://a/", ("https://b/",)),), logins=(("h", "/c/", "Basic eA=="),)),
     )
     assert Job.from_json(whole.to_json().decode()).to_json() == whole.to_json()
 

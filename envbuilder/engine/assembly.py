@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from envbuilder import digest, disk, layer, snapshot
+from envbuilder import conda_environment, digest, disk, layer, snapshot
+from envbuilder.errors import BuildFailedError
 from envbuilder.image_plan import ENVIRONMENT_PREFIX, SERVER_PREFIX, prefix_entries
-from envbuilder.installer import wheels
+from envbuilder.installer import conda_packages, merge_trees, wheels
 from envbuilder.oci_image import Descriptor, Image, Layer
 
 if TYPE_CHECKING:
@@ -79,17 +79,15 @@ def _recorded(record: Path, comment: str) -> Layer | None:
 
 
 def _makers(plan: ImagePlan, base: Image, machine: Machine) -> list[_Maker]:
-    interpreter = plan.base.interpreter
     wheels.fetch((*plan.lock.packages, *plan.server_packages), machine)
-    grown: list[tuple[Tree, ...]] = []
     # The base is unpacked only when a package is new.
     root = _Lazy(lambda: snapshot.of_chain(base.layers, store=machine.store, snapshots=machine.snapshots))
-    for packages, prefix in ((plan.lock.packages, ENVIRONMENT_PREFIX), (plan.server_packages, SERVER_PREFIX)):
-        grown.append(wheels.grow(packages, prefix=prefix, interpreter=interpreter, root=root, machine=machine))
-    environment, server = grown
-    large = sorted((tree for tree in environment if tree.size >= _LARGE), key=lambda tree: (-tree.size, tree.key))
+    environment = (
+        _conda_environment(plan, root, machine) if plan.lock.conda_packages else _environment(plan, root, machine)
+    )
+    large = sorted((tree for tree in environment.trees if tree.size >= _LARGE), key=lambda tree: (-tree.size, tree.key))
     large = large[:_MOST_LARGE]
-    small = [tree for tree in environment if tree not in large]
+    small = [tree for tree in environment.trees if tree not in large]
     makers = [
         _Maker(
             key=["tree", tree.key],
@@ -99,21 +97,31 @@ def _makers(plan: ImagePlan, base: Image, machine: Machine) -> list[_Maker]:
         )
         for tree in large
     ]
-    skeleton = prefix_entries(ENVIRONMENT_PREFIX, interpreter)
+    extra = (*environment.skeleton, *environment.decided(large))
     makers.append(
         _Maker(
-            key=["environment", sorted(tree.key for tree in small), _meaning(skeleton)],
+            key=["environment", [tree.key for tree in small], _meaning(extra)],
             comment=f"environment: {len(small)} small packages" if large else f"environment: {len(small)} packages",
-            write=lambda: _merged(machine, "environment", small, skeleton),
+            write=lambda: _merged(machine, "environment", small, extra),
             machine=machine,
         )
     )
-    skeleton_server = prefix_entries(SERVER_PREFIX, interpreter)
+    interpreter = plan.base.interpreter
+    server = _by_key(
+        wheels.grow(
+            plan.server_packages,
+            prefix=SERVER_PREFIX,
+            interpreter=interpreter,
+            lower=lambda: (root(),),
+            machine=machine,
+        )
+    )
+    skeleton = prefix_entries(SERVER_PREFIX, interpreter)
     makers.append(
         _Maker(
-            key=["server", plan.kit.digest, sorted(tree.key for tree in server), _meaning(skeleton_server)],
+            key=["server", plan.kit.digest, [tree.key for tree in server], _meaning(skeleton)],
             comment="server",
-            write=lambda: _merged(machine, "server", server, (*skeleton_server, *_code(plan, root(), machine))),
+            write=lambda: _merged(machine, "server", server, (*skeleton, *_code(plan, root(), machine))),
             machine=machine,
         )
     )
@@ -121,6 +129,90 @@ def _makers(plan: ImagePlan, base: Image, machine: Machine) -> list[_Maker]:
     key = ["model", plan.files.digest, example]
     makers.append(_Maker(key=key, comment="model", write=plan.model_entries, machine=machine))
     return makers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Environment:
+    """What lies below the environment's prefix."""
+
+    trees: tuple[Tree, ...]
+    """In the order in which they would be installed: where several own a path, the last one's file counts."""
+
+    skeleton: tuple[layer.Entry, ...] = ()
+    contested: tuple[tuple[str, str], ...] = ()
+    """Paths that several trees own, each with the key of the tree whose file counts."""
+
+    def decided(self, large: list[Tree]) -> tuple[layer.Entry, ...]:
+        """Return the files that count where a large tree, whose layer is below, owns the path too."""
+        directories = {tree.key: tree.directory for tree in self.trees}
+        below = [tree.directory for tree in large]
+        return tuple(
+            _entry(path, directories[key] / path)
+            for path, key in self.contested
+            if any(os.path.lexists(directory / path) for directory in below)
+        )
+
+
+def _by_key(trees: Iterable[Tree]) -> tuple[Tree, ...]:
+    return tuple(sorted(trees, key=lambda tree: tree.key))
+
+
+def _environment(plan: ImagePlan, root: _Lazy, machine: Machine) -> _Environment:
+    trees = wheels.grow(
+        plan.lock.packages,
+        prefix=ENVIRONMENT_PREFIX,
+        interpreter=plan.base.interpreter,
+        lower=lambda: (root(),),
+        machine=machine,
+    )
+    return _Environment(trees=_by_key(trees), skeleton=prefix_entries(ENVIRONMENT_PREFIX, plan.base.interpreter))
+
+
+def _conda_environment(plan: ImagePlan, root: _Lazy, machine: Machine) -> _Environment:
+    """Return conda's packages and the wheels beside them; the prefix brings its own Python, and no skeleton."""
+    lock = plan.lock
+    fetch = conda_environment.fetcher(plan.spec, machine)
+    # Sizes decide the layers, so all files are here, also those of trees that were made long ago.
+    fetch(lock.conda_packages)
+    interpreter = conda_environment.interpreter(lock, plan.base)
+    packages = conda_packages.grow(
+        lock.conda_packages,
+        prefix=ENVIRONMENT_PREFIX,
+        interpreter=interpreter,
+        lower=lambda: (root(),),
+        fetch=fetch,
+        machine=machine,
+    )
+    needed = conda_packages.closure(lock.conda_packages, ("python",))
+    runtime = [tree for tree in packages if tree.package.name in needed]
+    beside = wheels.grow(
+        lock.packages,
+        prefix=ENVIRONMENT_PREFIX,
+        interpreter=interpreter,
+        lower=lambda: (root(), _merged(machine, "python", runtime, ())),
+        machine=machine,
+    )
+    trees = (*packages, *beside)
+    named = {tree.key: f"{tree.package.name} {tree.package.version}" for tree in trees}
+    try:
+        contested = merge_trees.contested([(tree.key, tree.directory) for tree in trees])
+    except merge_trees.ClashError as cause:
+        owners = " and ".join(named[key] for key in cause.owners)
+        raise BuildFailedError(
+            f"`/{cause.path}` is a directory in one of {owners}, and something else in another",
+            fix="leave one of these packages out, or choose other versions",
+        ) from cause
+    for path, keys in contested.items():
+        owners = " and in ".join(named[key] for key in keys)
+        machine.reporter.warning(f"`/{path}` is in {owners}: the last one's is taken")
+    return _Environment(trees=trees, contested=tuple((path, keys[-1]) for path, keys in contested.items()))
+
+
+def _entry(path: str, file: Path) -> layer.Entry:
+    if file.is_symlink():
+        return layer.Entry(path=path, mode=0o777, link=str(file.readlink()))
+    mode = 0o755 if file.stat().st_mode & 0o100 else 0o644
+    return layer.Entry(path=path, mode=mode, content=file.read_bytes())
 
 
 class _Lazy:
@@ -136,11 +228,8 @@ class _Lazy:
         return self._value
 
 
-def _meaning(entries: tuple[layer.Entry, ...]) -> list[list[str]]:
-    return [
-        [entry.path, entry.link or (entry.content.decode() if isinstance(entry.content, bytes) else "")]
-        for entry in entries
-    ]
+def _meaning(entries: tuple[layer.Entry, ...]) -> list[list[str | int | None]]:
+    return [[entry.path, entry.mode, entry.link, _digest_of(entry)] for entry in entries]
 
 
 def _code(plan: ImagePlan, root: Path, machine: Machine) -> tuple[layer.Entry, ...]:
@@ -149,7 +238,7 @@ def _code(plan: ImagePlan, root: Path, machine: Machine) -> tuple[layer.Entry, .
     with disk.temporary_directory(machine.trees) as work:
         for path, content in plan.kit.files:
             disk.write_file(work / "server" / top / path, content)
-        wheels.compile_bytecode(work, ["server"], interpreter=plan.base.interpreter, root=root)
+        wheels.compile_bytecode(work, ["server"], interpreter=plan.base.interpreter, lower=(root,))
         return tuple(
             entry if not isinstance(entry.content, Path) else _in_memory(entry, entry.content)
             for entry in layer.tree_entries(work / "server")
@@ -161,14 +250,13 @@ def _in_memory(entry: layer.Entry, path: Path) -> layer.Entry:
 
 
 def _merged(machine: Machine, name: str, trees: Iterable[Tree], extra: tuple[layer.Entry, ...]) -> Path:
-    """Return a directory with the files of all trees (hard links) and the extra entries."""
-    trees = sorted(trees, key=lambda tree: tree.key)
-    contents = [[entry.path, entry.link, _digest_of(entry)] for entry in extra]
-    target = machine.trees / f"{name}-{digest.short(digest.of_json([[tree.key for tree in trees], contents]))}"
+    """Return a directory with the files of all trees (hard links), the last winning, and the extra entries."""
+    trees = tuple(trees)
+    contents = [[tree.key for tree in trees], _meaning(extra)]
+    target = machine.trees / f"{name}-{digest.short(digest.of_json(contents))}"
     if not target.is_dir():
         with disk.new_directory(target) as directory:
-            for tree in trees:
-                shutil.copytree(tree.directory, directory, symlinks=True, dirs_exist_ok=True, copy_function=_link_over)
+            merge_trees.merge([(tree.key, tree.directory) for tree in trees], directory)
             for entry in extra:
                 _write(entry, directory / entry.path)
     return target
@@ -178,20 +266,13 @@ def _digest_of(entry: layer.Entry) -> str | None:
     return digest.of_bytes(entry.content) if isinstance(entry.content, bytes) else None
 
 
-def _link_over(source: str, target: str) -> None:
-    """Hard-link, taking the place of a file that another package put there: the later name wins, as in one folder."""
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except FileExistsError:
-        Path(target).unlink()
-        os.link(source, target, follow_symlinks=False)
-
-
 def _write(entry: layer.Entry, path: Path) -> None:
     if entry.link is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
         path.symlink_to(entry.link)
     elif isinstance(entry.content, bytes):
         disk.write_file(path, entry.content)
+        path.chmod(entry.mode)
     else:
         path.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuilder import disk, sandbox
-from envbuilder.build_step import MAX_OUTPUT, OUTPUT, PLACE, USER, StepEnded
+from envbuilder.build_step import MAX_OUTPUT, OUTPUT, USER, StepEnded
 from envbuilder.errors import BuildFailedError, Source
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ def run(root: Path, step: Step, *, machine: Machine) -> StepEnded:
         output = work / "output"
         output.mkdir()
         binds = [sandbox.Bind(source=output, target=OUTPUT, writable=True)]
-        for one in step.inputs:
+        for number, one in enumerate(step.inputs):
             source = one.directory
             if one.is_copied:
-                source = work / "inputs" / one.name
+                source = work / "inputs" / str(number)
                 shutil.copytree(one.directory, source, symlinks=True)
-            binds.append(sandbox.Bind(source=source, target=f"{PLACE}/{one.name}", writable=one.is_copied))
+            binds.append(sandbox.Bind(source=source, target=one.target, writable=one.is_copied))
         _give_away(work)
         box = sandbox.Sandbox(lower=(root,), command=step.command, environ=step.environ, binds=tuple(binds))
         try:

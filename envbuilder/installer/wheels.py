@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from installer.utils import Scheme
 
     from envbuilder.base_image import Interpreter
+    from envbuilder.conda_package import CondaPackage
     from envbuilder.locked import LockedPackage
     from envbuilder.machine import Machine
 
@@ -45,13 +46,13 @@ _MEGABYTE: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """An installed wheel: a directory whose content belongs at the root of an image."""
+    """An installed package: a directory whose content belongs at the root of an image."""
 
-    package: LockedPackage
+    package: LockedPackage | CondaPackage
     key: str
     directory: Path
     size: int
-    """Bytes of the wheel."""
+    """Bytes of the package's file."""
 
 
 def wheel_path(package: LockedPackage, wheels: Path) -> Path:
@@ -99,23 +100,28 @@ def grow(
     *,
     prefix: str,
     interpreter: Interpreter,
-    root: Callable[[], Path],
+    lower: Callable[[], tuple[Path, ...]],
     machine: Machine,
 ) -> tuple[Tree, ...]:
     """Return a tree for each package, installing under `prefix` those that are new.
 
-    `root` gives the unpacked base image: its own Python writes the bytecode, in a sandbox. The wheels must be fetched.
+    `lower` gives the directories, from the base up, in which the interpreter is: it writes the bytecode, in a sandbox.
+    The wheels must be fetched.
     """
+    packages = tuple(packages)
     trees = tuple(_tree(package, prefix, interpreter, machine) for package in packages)
     missing = [tree for tree in trees if not tree.directory.is_dir()]
+    wheels = dict(zip((tree.key for tree in trees), packages, strict=True))
     if missing:
         with disk.temporary_directory(machine.trees) as work:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                done = pool.map(lambda tree: _install(tree, work / tree.key, prefix, interpreter, machine), missing)
+                done = pool.map(
+                    lambda tree: _install(wheels[tree.key], work / tree.key, prefix, interpreter, machine), missing
+                )
                 for number, _ in enumerate(done, start=1):
                     machine.reporter.progress("install", number, len(missing), "packages")
             machine.reporter.progress("bytecode", 0, 0, f"of {len(missing)} packages")
-            compile_bytecode(work, [tree.key for tree in missing], interpreter=interpreter, root=root())
+            compile_bytecode(work, [tree.key for tree in missing], interpreter=interpreter, lower=lower())
             for tree in missing:
                 disk.move_directory(work / tree.key, tree.directory)
     return trees
@@ -130,13 +136,13 @@ def merge(
     """
     with disk.readable_by_all():
         for package in packages:
-            _install(_tree(package, prefix, interpreter, machine), directory, prefix, interpreter, machine)
+            _install(package, directory, prefix, interpreter, machine)
 
 
-def compile_bytecode(work: Path, names: list[str], *, interpreter: Interpreter, root: Path) -> None:
+def compile_bytecode(work: Path, names: list[str], *, interpreter: Interpreter, lower: tuple[Path, ...]) -> None:
     """Write the bytecode of the directories `names` in `work`, as if each were the root of the image."""
     box = sandbox.Sandbox(
-        lower=(root,),
+        lower=lower,
         command=(
             interpreter.executable,
             "-s",
@@ -154,8 +160,8 @@ def compile_bytecode(work: Path, names: list[str], *, interpreter: Interpreter, 
     finished = sandbox.run(box)
     if not finished.ok:
         raise BuildFailedError(
-            "the base image's Python could not compile the packages\n" + "\n".join(finished.tail),
-            fix="check the disk space of the cache; if the base image is your own, check that its Python runs",
+            f"the image's `{interpreter.executable}` could not compile the packages\n" + "\n".join(finished.tail),
+            fix="check the disk space of the cache, and that this Python runs on the base image",
         )
 
 
@@ -236,27 +242,29 @@ class _Wheel(WheelFile):
 _LAUNCHER: Final[LauncherKind] = "posix"
 
 
-def _install(tree: Tree, directory: Path, prefix: str, interpreter: Interpreter, machine: Machine) -> None:
+def _install(package: LockedPackage, directory: Path, prefix: str, interpreter: Interpreter, machine: Machine) -> None:
     packages = f"{prefix}/lib/python{interpreter.minor}/site-packages"
+    # A virtual environment has no headers of a Python of its own; a conda environment has.
+    headers = "include" if interpreter.executable.startswith(f"{prefix}/") else "include/site"
     destination = _Destination(
-        name=tree.package.name,
+        name=package.name,
         directory=directory,
         schemes={
             "purelib": packages,
             "platlib": packages,
             "scripts": f"{prefix}/bin",
             "data": prefix,
-            "headers": f"{prefix}/include/site/python{interpreter.minor}/{tree.package.name}",
+            "headers": f"{prefix}/{headers}/python{interpreter.minor}/{package.name}",
         },
         interpreter=f"{prefix}/bin/python",
     )
-    path = wheel_path(tree.package, machine.wheels)
+    path = wheel_path(package, machine.wheels)
     try:
         with disk.full_disk_named(directory), _Wheel.open(path) as wheel:
             install(wheel, destination, {"INSTALLER": b"envbuilder\n", "REQUESTED": b""})
     except (InstallerError, AssertionError, ValueError, KeyError, RuntimeError, BadZipFile, zlib.error) as cause:
         raise LockMismatchError(
             f"`{path.name}` is not a wheel that can be installed ({cause})",
-            where=Source(file=tree.package.url),
+            where=Source(file=package.url),
             fix="lock another version of it, or tell its authors",
         ) from cause

@@ -13,7 +13,7 @@ import pytest
 
 from envbuilder import engine_choice
 from envbuilder.bases import BaseReference
-from envbuilder.build_step import OUTPUT, Input, Step
+from envbuilder.build_step import OUTPUT, PLACE, Input, Step
 from envbuilder.choices import Choices
 from envbuilder.engine import docker as docker_engine
 from envbuilder.engine import oci
@@ -89,8 +89,8 @@ def test_a_program_sees_its_inputs_and_may_do_nothing_else(
 ) -> None:
     source = tree(tmp_path / "source")
     inputs = (
-        Input(directory=source, name="source", is_copied=True),
-        Input(directory=tree(tmp_path / "tools"), name="tools"),
+        Input(directory=source, target=f"{PLACE}/source", is_copied=True),
+        Input(directory=tree(tmp_path / "tools"), target=f"{PLACE}/tools"),
     )
     ended = ran(placed, TELL, tmp_path / "output", inputs=inputs, environ=(("GIVEN", "yes"),))
     assert ended.code == 0, ended.tail

@@ -52,8 +52,7 @@ def keep(machine: Machine, *files: WheelFile) -> None:
 def install(machine: Machine, file: WheelFile) -> Path:
     """Install one wheel without bytecode and return where."""
     keep(machine, file)
-    tree = wheels._tree(file.locked(), "/opt/env", INTERPRETER, machine)
-    wheels._install(tree, machine.trees / "new", "/opt/env", INTERPRETER, machine)
+    wheels._install(file.locked(), machine.trees / "new", "/opt/env", INTERPRETER, machine)
     return machine.trees / "new"
 
 
@@ -68,7 +67,7 @@ def grow(root_file_system: Path) -> Callable[..., tuple[Tree, ...]]:
             [file.locked() for file in files],
             prefix="/opt/env",
             interpreter=INTERPRETER,
-            root=lambda: root_file_system,
+            lower=lambda: (root_file_system,),
             machine=machine,
         )
 
@@ -302,7 +301,7 @@ def test_a_base_whose_python_does_not_run_is_told(machine: Machine, root_file_sy
             [FULL.locked()],
             prefix="/opt/env",
             interpreter=replace(INTERPRETER, executable="/usr/lib/ld-absent"),
-            root=lambda: root_file_system,
+            lower=lambda: (root_file_system,),
             machine=machine,
         )
     assert list(machine.trees.iterdir()) == []
@@ -316,7 +315,7 @@ def test_an_interpreter_that_fails_is_told(machine: Machine, root_file_system: P
             machine.trees,
             ["x"],
             interpreter=replace(INTERPRETER, executable=next(iter(loaders(root_file_system)))),
-            root=root_file_system,
+            lower=(root_file_system,),
         )
     assert raised.value.problems[0].fix is not None
 
@@ -340,7 +339,7 @@ from envbuilder.reporter import Reporter
 from envbuilder.settings import Settings
 machine = Machine(settings=Settings(cache_dir=Path(sys.argv[1])), reporter=Reporter())
 wheels.grow([given.FULL.locked(), given.TRICKY.locked()], prefix="/opt/env", interpreter=given.INTERPRETER,
-            root=lambda: Path(sys.argv[2]), machine=machine)
+            lower=lambda: (Path(sys.argv[2]),), machine=machine)
 """
     command = (sys.executable, "-c", code, str(machine.settings.cache_dir), str(root_file_system))
     children = [subprocess.Popen(command, cwd=REPOSITORY) for _ in range(3)]

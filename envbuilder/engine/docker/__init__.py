@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from envbuilder.smoke import SmokeReport
 
 _PING_SECONDS: Final = 5
+_QUESTION_SECONDS: Final = 60
 _CHUNK: Final = 1 << 20
 
 

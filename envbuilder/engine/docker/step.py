@@ -34,15 +34,16 @@ _LIMITS: Final[dict[str, Any]] = {
     "mem_limit": "4g",
     # Whatever a program prints, the engine keeps this much.
     "log_config": {"Type": "json-file", "Config": {"max-size": "4m", "max-file": "1"}},
-    # An anonymous volume: the only place that is written to, and gone with the container.
-    "volumes": [PLACE],
 }
 
 
 def run(client: DockerClient, base: BaseImage, step: Step, *, machine: Machine) -> StepEnded:
     """Run the step in a container of the base image, which is removed whatever happens."""
+    # Anonymous volumes: the only places that are written to, and gone with the container.
+    places = [PLACE, *(one.target for one in step.inputs if not one.target.startswith(f"{PLACE}/"))]
     options: dict[str, Any] = {
         **_LIMITS,
+        "volumes": places,
         "entrypoint": [step.command[0]],
         "command": list(step.command[1:]),
         "environment": dict(step.environ),
@@ -51,10 +52,11 @@ def run(client: DockerClient, base: BaseImage, step: Step, *, machine: Machine) 
     }
     try:
         with docker_container.created(client, base.pinned, options) as container:
-            with tempfile.TemporaryFile() as packed:
-                _pack(step, packed)
-                packed.seek(0)
-                container.put_archive(PLACE, cast("bytes", packed))
+            for place in places:
+                with tempfile.TemporaryFile() as packed:
+                    _pack(step, place, packed)
+                    packed.seek(0)
+                    container.put_archive(place, cast("bytes", packed))
             container.start()
             code = docker_container.wait(client, container, step.timeout)
             tail = tuple(container.logs(tail=TAIL_LINES).decode(errors="replace").splitlines())
@@ -71,14 +73,18 @@ def run(client: DockerClient, base: BaseImage, step: Step, *, machine: Machine) 
         ) from cause
 
 
-def _pack(step: Step, packed: IO[bytes]) -> None:
-    """Write what the volume holds at first: copies belong to the step's user, the rest to root."""
+def _pack(step: Step, place: str, packed: IO[bytes]) -> None:
+    """Write what the volume at `place` holds at first: copies belong to the step's user, the rest to root."""
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        _add(tar, layer.Entry(path=OUTPUT.rpartition("/")[2], mode=0o755), USER)
+        if OUTPUT.startswith(f"{place}/"):
+            _add(tar, layer.Entry(path=OUTPUT.removeprefix(f"{place}/"), mode=0o755), USER)
         for one in step.inputs:
+            if one.target != place and not one.target.startswith(f"{place}/"):
+                continue
             owner = USER if one.is_copied else 0
-            entries = layer.tree_entries(one.directory, one.name)
-            for entry in layer.with_parents([layer.Entry(path=one.name, mode=0o755), *entries]):
+            inside = one.target.removeprefix(place).lstrip("/")
+            top = [layer.Entry(path=inside, mode=0o755)] if inside else []
+            for entry in layer.with_parents([*top, *layer.tree_entries(one.directory, inside)]):
                 _add(tar, entry, owner)
 
 

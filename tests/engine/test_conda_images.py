@@ -1,0 +1,180 @@
+"""Images of conda environments: a real Python from a generated channel, wheels beside it, the same in every build."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tarfile
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from envbuilder import layer, stages
+from envbuilder.choices import Choices
+from tests.conda_channel import PLACEHOLDER, write_channel
+from tests.conda_python import linking_sample
+from tests.conftest import BASE, EXAMPLES, command_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from envbuilder.machine import Machine
+    from envbuilder.stages import BuildReport
+    from tests.conftest import RecordingReporter
+
+pytestmark = [pytest.mark.network, pytest.mark.process]
+
+SPECS = ("python=3.11", "greet=1", "paths", "hooked", "first-owner", "second-owner")
+PIP = ("mlflow-skinny==3.17.2", "numpy==2.2.6", "pandas==2.3.3")
+CODE = """
+import os
+import greet
+print("environ:", {name: value for name, value in os.environ.items() if name.startswith(("PATHS", "CONDA", "LD_"))})
+assert greet.__file__.startswith("/opt/env/lib/python3.11/site-packages/"), greet.__file__
+assert os.environ["PATHS_DATA"] == "/opt/env/share/paths", os.environ
+"""
+
+
+def write_model(folder: Path, *specs: str, pip: tuple[str, ...] = PIP) -> Path:
+    """Write the example `scale` with a conda environment, whose code uses the packages of the channel."""
+    shutil.copytree(EXAMPLES / "scale", folder)
+    script = folder / "scale_model.py"
+    script.write_text(script.read_text().replace("import mlflow\n", f"import mlflow\n{CODE}", 1))
+    lines = [*(f"- {spec}" for spec in specs), "- pip:", *(f"  - {line}" for line in pip)]
+    (folder / "conda.yaml").write_text("channels: [main]\ndependencies:\n" + "\n".join(lines) + "\n")
+    (folder / "python_env.yaml").unlink(missing_ok=True)
+    return folder
+
+
+@pytest.fixture
+def channels(tmp_path: Path) -> Path:
+    write_channel(tmp_path / "channels" / "main", linking_sample())
+    return tmp_path / "channels"
+
+
+@pytest.fixture
+def conda_machine(machine: Machine, channels: Path) -> Machine:
+    environ = (("ENVBUILDER_CHANNEL_ALIAS", channels.as_uri()),)
+    return replace(machine, settings=replace(machine.settings, conda_environ=environ))
+
+
+def files_of(report: BuildReport, machine: Machine) -> dict[str, tuple[str, bytes]]:
+    """Return path → kind and content of everything in the environment, from the layers' tars."""
+    found: dict[str, tuple[str, bytes]] = {}
+    for item in machine.store.image(report.image.digest).layers:
+        with (
+            layer.open_layer(machine.store.blob_path(item.blob.digest)) as stream,
+            tarfile.open(fileobj=stream, mode="r|") as tar,
+        ):
+            for member in tar:
+                if member.name.startswith("opt/env/"):
+                    opened = tar.extractfile(member) if member.isfile() else None
+                    kind = f"link to {member.linkname}" if member.issym() else oct(member.mode)
+                    found[member.name] = (kind, opened.read() if opened is not None else b"")
+    return found
+
+
+def test_a_conda_environment_is_built_tried_and_is_what_conda_would_link(
+    conda_machine: Machine, reporter: RecordingReporter, tmp_path: Path
+) -> None:
+    model = write_model(tmp_path / "model", *SPECS)
+    choices = Choices(engine="oci", base=BASE, tag="envbuilder-test-conda:1", rebuild=True)
+    report = stages.build(model, choices, machine=conda_machine)
+    assert report.smoke is not None
+    assert report.smoke.example == "answered"
+    warnings = " ".join(reporter.warnings)
+    assert "link scripts are not run; these conda packages have some: hooked" in warnings
+    assert "`/opt/env/share/owned/both.txt` is in first-owner 1.0 and in second-owner 1.0" in warnings
+    assert "activation sets LD_LIBRARY_PATH, PATH; the image does not take that over" in warnings
+
+    files = files_of(report, conda_machine)
+    assert files["opt/env/share/owned/both.txt"] == ("0o644", b"second\n")
+    assert files["opt/env/bin/paths"] == ("0o755", b"#!/opt/env/bin/python\nimport greet\nprint(greet.version)\n")
+    assert files["opt/env/bin/greet"][1].startswith(b"#!/opt/env/bin/python3.11\n")
+    library = files["opt/env/lib/libpaths.so"][1]
+    assert library.startswith(b"\x7fELF\1/opt/env/share/paths\0")
+    assert files["opt/env/lib/libpaths.so.1"][0] == "link to libpaths.so"
+    assert files["opt/env/bin/python"][0] == "link to python3.11"
+    assert "opt/env/link-script-ran" not in files
+    assert "opt/env/lib/python3.11/site-packages/pandas/__init__.py" in files
+    assert "opt/env/lib/python3.11/site-packages/__pycache__/greet.cpython-311.pyc" in files
+    assert "opt/env/pyvenv.cfg" not in files
+    meta = json.loads(files["opt/env/conda-meta/greet-1.0-pyhd8ed1ab_0.json"][1])
+    assert meta["url"].endswith("/main/noarch/greet-1.0-pyhd8ed1ab_0.conda")
+    assert not {"link", "extracted_package_dir"} & meta.keys()
+    assert files["opt/env/conda-meta/history"] == ("0o644", b"")
+    cache = os.fspath(conda_machine.settings.cache_dir).encode()
+    assert not [path for path, (_, content) in files.items() if cache in content]
+    # conda's own records say what the prefix replaced.
+    unreplaced = [path for path, (_, content) in files.items() if PLACEHOLDER.encode() in content]
+    assert unreplaced == ["opt/env/conda-meta/paths-1.0-0.json"]
+
+    environ = dict(conda_machine.store.image(report.image.digest).config.env)
+    assert environ["CONDA_PREFIX"] == "/opt/env"
+    assert environ["PATHS_WORDS"] == "two words"
+    assert (environ["PATHS_FOUND"], environ["PATHS_STATIC"]) == ("yes", "42")
+    assert "LD_LIBRARY_PATH" not in environ
+    assert environ["PATH"].startswith("/opt/env/bin:")
+    assert environ["HOME"] == "/tmp"  # noqa: S108 - in the image
+
+
+def test_two_builds_of_two_machines_are_byte_identical(channels: Path, tmp_path: Path) -> None:
+    """Other cache, directory, umask, time zone, locale, hash seed, and files that were written in another order."""
+    layouts = []
+    for number, (umask, zone, locale) in enumerate(((0o022, "UTC", "C.UTF-8"), (0o077, "Asia/Tokyo", "tr_TR.UTF-8"))):
+        place = tmp_path / f"machine-{number}"
+        written = write_model(tmp_path / f"written-{number}", *SPECS, pip=("six==1.16.0",))
+        (place / "model").mkdir(parents=True)
+        for path in sorted(written.iterdir(), reverse=bool(number)):
+            shutil.copy(path, place / "model")
+        before = os.umask(umask)
+        try:
+            arguments = [
+                "build",
+                "model",
+                "--engine",
+                "oci",
+                "--base",
+                BASE,
+                "-t",
+                "same:1",
+                "--no-smoke",
+                "-o",
+                "layout",
+            ]
+            finished = command_line(
+                place / "cache",
+                *arguments,
+                cwd=place,
+                ENVBUILDER_CHANNEL_ALIAS=channels.as_uri(),
+                TZ=zone,
+                LC_ALL=locale,
+                PYTHONHASHSEED=str(number),
+            )
+        finally:
+            os.umask(before)
+        assert finished.returncode == 0, finished.stderr
+        layouts.append({str(path.relative_to(place)): path.read_bytes() for path in (place / "layout").rglob("*.*")})
+        blobs = (place / "layout" / "blobs" / "sha256").iterdir()
+        layouts[-1] |= {path.name: path.read_bytes() for path in blobs}
+    assert len(layouts[0]) > 6
+    assert layouts[0] == layouts[1]
+
+
+def test_another_version_of_one_package_touches_one_layer(conda_machine: Machine, tmp_path: Path) -> None:
+    diff_ids = []
+    for number, greet in enumerate(("greet=1", "greet=2")):
+        model = write_model(
+            tmp_path / f"model-{number}", "python=3.11", greet, "paths", pip=("six==1.16.0", "numpy==2.2.6")
+        )
+        choices = Choices(engine="oci", base=BASE, tag=f"envbuilder-test-bump:{number}", smoke=False)
+        report = stages.build(model, choices, machine=conda_machine)
+        layers = conda_machine.store.image(report.image.digest).layers
+        diff_ids.append({item.comment: item.diff_id for item in layers})
+    first, second = diff_ids
+    changed = {comment for comment in first if first[comment] != second.get(comment)}
+    assert {"python 3.11.2", "numpy 2.2.6", "server"} <= first.keys()
+    # The model's conda.yaml is part of the model.
+    assert changed == {next(comment for comment in first if comment.startswith("environment: ")), "model"}
