@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,20 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from envbuilder import digest, disk, dockerfile, uv
+from envbuilder import conda_environment, digest, disk, dockerfile, uv
 from envbuilder.dockerfile import DockerfileInputs
-from envbuilder.errors import InvalidFileError, Source
+from envbuilder.errors import BaseImageError, InvalidFileError, Source
 from envbuilder.image_plan import ENVIRONMENT_PREFIX, EXAMPLE_FILE, MODEL_DIRECTORY, SERVER_PREFIX, prefix_entries
-from envbuilder.installer import compile_trees, wheels
+from envbuilder.installer import compile_trees, conda_link, conda_packages, merge_trees, wheels
 from envbuilder.layer import Entry, with_parents
 from envbuilder.locked import LockedPackage
 from envbuilder.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from envbuilder.conda_package import CondaPackage
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
+
+_RATTLER_PYTHON: Final = (3, 10)
 
 Variant = Literal["buildkit", "classic"]
 
@@ -38,8 +42,16 @@ class BuildContext:
     entries: tuple[Entry, ...]
 
     @classmethod
-    def of(cls, plan: ImagePlan, *, variant: Variant, pip_wheel: Path, ca: bytes | None = None) -> BuildContext:
-        """Put together what the plan's Dockerfile refers to.
+    def of(
+        cls,
+        plan: ImagePlan,
+        *,
+        variant: Variant,
+        pip_wheel: Path,
+        ca: bytes | None = None,
+        conda_files: Mapping[str, Path] | None = None,
+    ) -> BuildContext:
+        """Put together what the plan's Dockerfile refers to; `conda_files` are the conda packages by name.
 
         `ca` goes into the context of the classic builder only, for its first stage; BuildKit gets it as a secret.
         """
@@ -61,7 +73,11 @@ class BuildContext:
         for path, content in plan.kit.files:
             files[f"server/{plan.site_packages}/{path}"] = content
         entries = [Entry(path=path, mode=0o644, content=content) for path, content in files.items()]
-        entries += _moved(prefix_entries(ENVIRONMENT_PREFIX, plan.base.interpreter), ENVIRONMENT_PREFIX, "environment")
+        if plan.lock.conda_packages:
+            entries += _conda(plan.lock.conda_packages, conda_files or {})
+        else:
+            skeleton = prefix_entries(ENVIRONMENT_PREFIX, plan.base.interpreter)
+            entries += _moved(skeleton, ENVIRONMENT_PREFIX, "environment")
         entries += _moved(prefix_entries(SERVER_PREFIX, plan.base.interpreter), SERVER_PREFIX, "server")
         model = plan.model_entries()
         entries += _moved((entry for entry in model if f"/{entry.path}" != EXAMPLE_FILE), MODEL_DIRECTORY, "model")
@@ -103,14 +119,53 @@ class BuildContext:
 
 
 def make(plan: ImagePlan, *, variant: Variant, machine: Machine) -> BuildContext:
-    """Return the plan's build context, downloading pip's wheel where the cache does not hold it."""
+    """Return the plan's build context, downloading pip's wheel and conda packages where the cache does not hold them.
+
+    Raises BaseImageError for conda packages on a base with whose Python rattler does not run.
+    """
+    conda_files: dict[str, Path] = {}
+    if plan.lock.conda_packages:
+        _check_rattler(plan)
+        conda_environment.fetcher(plan.spec, machine)(plan.lock.conda_packages)
+        conda_files = {one.name: conda_packages.archive_path(one, machine) for one in plan.lock.conda_packages}
     authority = machine.settings.ca_file
     return BuildContext.of(
         plan,
         variant=variant,
         pip_wheel=_pip_wheel(plan, machine),
         ca=authority.read_bytes() if authority is not None else None,
+        conda_files=conda_files,
     )
+
+
+def _check_rattler(plan: ImagePlan) -> None:
+    major, minor, *_ = (int(part) for part in plan.base.interpreter.minor.split("."))
+    if (major, minor) < _RATTLER_PYTHON:
+        least = ".".join(str(number) for number in _RATTLER_PYTHON)
+        raise BaseImageError(
+            f"conda packages are linked in the build by a program for Python {least} or newer, "
+            f"`{plan.base.reference}` provides {plan.base.interpreter.version}",
+            where=Source(file=plan.base.reference),
+            fix="choose a newer base, the environment's Python is conda's own; or pass `--engine oci`",
+        )
+
+
+def _conda(packages: Iterable[CondaPackage], files: Mapping[str, Path]) -> list[Entry]:
+    """Return the packages' files, each in a folder of its package, and what links them."""
+    packages = tuple(packages)
+    python = next(one for one in packages if one.name == "python")
+    places = {one.name: f"{one.name}/{one.filename}" for one in packages}
+    job = conda_packages.job(
+        packages, prefix=ENVIRONMENT_PREFIX, subdir=python.subdir, place=lambda one: (places[one.name], None)
+    )
+    contents: dict[str, bytes | Path] = {
+        "conda/job.json": json.dumps(job, indent=1, sort_keys=True).encode() + b"\n",
+        "installer/conda_link.py": Path(conda_link.__file__).read_bytes(),
+        "installer/merge_trees.py": Path(merge_trees.__file__).read_bytes(),
+        "installer/rattler.txt": dockerfile.data_file("installer/rattler.txt"),
+        **{f"conda/{places[name]}": file for name, file in files.items()},
+    }
+    return [Entry(path=path, mode=0o644, content=content) for path, content in contents.items()]
 
 
 def _pip_wheel(plan: ImagePlan, machine: Machine) -> Path:

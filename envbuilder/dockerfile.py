@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from envbuilder.image_plan import ImagePlan
 
-_TEMPLATE: Final = "pip.Dockerfile.j2"
 _BARE: Final = re.compile(r"[A-Za-z0-9_./:@%+,=-]+\Z")
 _BARE_NAME: Final = re.compile(r"[A-Za-z0-9_./:-]+\Z")
 _PATH: Final = re.compile(r"[A-Za-z0-9_./-]+\Z")
@@ -57,6 +56,10 @@ class DockerfileInputs:
     has_ca: bool
     """Whether the context holds a CA bundle; only the classic builder needs it there."""
 
+    has_conda: bool
+    """Whether conda packages make the environment; else its Python is the base's."""
+
+    has_wheels: bool
     has_example: bool
     environment_prefix: str = ENVIRONMENT_PREFIX
     server_prefix: str = SERVER_PREFIX
@@ -88,6 +91,8 @@ class DockerfileInputs:
             pip_wheel=pip_wheel,
             buildkit=buildkit,
             has_ca=has_ca,
+            has_conda=bool(plan.lock.conda_packages),
+            has_wheels=bool(plan.lock.packages),
             has_example=plan.model.example_request is not None,
             environ=plan.added_environ,
             labels=tuple(label for label in config.labels if label not in inherited),
@@ -103,7 +108,8 @@ class DockerfileInputs:
 def render(inputs: DockerfileInputs) -> str:
     """Return the Dockerfile; raises InvalidFileError for a value that no Dockerfile can say."""
     values = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
-    text = _environment().get_template(_TEMPLATE).render(values)
+    template = "conda.Dockerfile.j2" if inputs.has_conda else "pip.Dockerfile.j2"
+    text = _environment().get_template(template).render(values)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tarfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from envbuilder import build_context
 from envbuilder.build_context import BuildContext
-from envbuilder.errors import InvalidFileError
-from tests.test_dockerfile import PIP, plan_of
+from envbuilder.errors import BaseImageError, InvalidFileError
+from envbuilder.machine import Machine
+from envbuilder.reporter import Reporter
+from envbuilder.settings import Settings
+from tests.test_dockerfile import PIP, conda_plan_of, plan_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +83,33 @@ def test_requirements_are_names_versions_and_hashes_without_urls(tmp_path: Path)
     assert [line.split(b" ")[0] for line in text.splitlines()] == [b"numpy==2.4.6", b"scikit-learn==1.9.1"]
     assert all(b" --hash=sha256:" in line for line in text.splitlines())
     assert not any(b"index.example" in content for content in entries.values() if isinstance(content, bytes))
+
+
+def test_a_conda_environment_brings_its_packages_and_no_skeleton(tmp_path: Path) -> None:
+    wheel, files = tmp_path / PIP, {}
+    wheel.write_bytes(b"a wheel")
+    for name in ("gdal", "python"):
+        files[name] = tmp_path / f"{name}.conda"
+        files[name].write_bytes(name.encode())
+    context = BuildContext.of(conda_plan_of(tmp_path), variant="buildkit", pip_wheel=wheel, conda_files=files)
+    entries = {entry.path: entry.content for entry in context.entries}
+    assert entries["conda/gdal/gdal-1.0-0.conda"] == files["gdal"]
+    assert {"installer/conda_link.py", "installer/merge_trees.py", "installer/rattler.txt"} <= entries.keys()
+    assert "environment/bin/python" not in entries
+    content = entries["conda/job.json"]
+    assert isinstance(content, bytes)
+    job = json.loads(content)
+    assert [one["archive"] for one in job["packages"]] == ["gdal/gdal-1.0-0.conda", "python/python-1.0-0.conda"]
+    assert str(tmp_path) not in content.decode()
+
+
+def test_rattler_needs_a_python_that_an_old_base_does_not_have(tmp_path: Path) -> None:
+    plan = conda_plan_of(tmp_path)
+    old = replace(plan.base, interpreter=replace(plan.base.interpreter, version="3.9.2"))
+    machine = Machine(settings=Settings(cache_dir=tmp_path / "cache"), reporter=Reporter())
+    with pytest.raises(BaseImageError, match=r"Python 3\.10 or newer, `python:3\.11-slim` provides 3\.9\.2") as raised:
+        build_context.make(replace(plan, base=old), variant="buildkit", machine=machine)
+    assert "--engine oci" in str(raised.value.problems[0].fix)
 
 
 def test_only_the_classic_builder_gets_the_ca_in_the_context(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from envbuilder import digest, dockerfile
 from envbuilder.base_image import REPOSITORY, BaseImage, Interpreter
+from envbuilder.conda_package import CondaPackage
 from envbuilder.dockerfile import DockerfileInputs
 from envbuilder.environment_spec import EnvironmentSpec
 from envbuilder.errors import InvalidFileError, Source
@@ -83,6 +84,24 @@ def plan_of(folder: Path) -> ImagePlan:
     )
 
 
+def conda_plan_of(folder: Path) -> ImagePlan:
+    """The same plan with a conda environment."""
+    plan = plan_of(folder)
+    packages = tuple(
+        CondaPackage(
+            name=name,
+            version="1.0",
+            build="0",
+            subdir="linux-64",
+            url=f"https://conda.example/main/linux-64/{name}-1.0-0.conda",
+            sha256=invented(name),
+        )
+        for name in ("gdal", "python")
+    )
+    lock = replace(plan.lock, conda_packages=packages, python_version="3.10.4")
+    return replace(plan, lock=lock, activation=(("GDAL_DATA", "/opt/env/share/gdal"),))
+
+
 def inputs_of(plan: ImagePlan, *, buildkit: bool = True, has_ca: bool = False) -> DockerfileInputs:
     return DockerfileInputs.of(plan, pip_wheel=PIP, buildkit=buildkit, has_ca=has_ca)
 
@@ -94,6 +113,22 @@ def test_the_dockerfile_is_the_golden_one(variant: str, tmp_path: Path) -> None:
     if os.environ.get("ENVBUILDER_WRITE_GOLDEN"):
         golden.write_text(text)
     assert text == golden.read_text()
+
+
+@pytest.mark.parametrize("variant", ["buildkit", "classic"])
+def test_the_dockerfile_of_a_conda_environment_is_the_golden_one(variant: str, tmp_path: Path) -> None:
+    text = dockerfile.render(inputs_of(conda_plan_of(tmp_path), buildkit=variant == "buildkit", has_ca=True))
+    golden = GOLDEN / f"conda-{variant}.Dockerfile"
+    if os.environ.get("ENVBUILDER_WRITE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+def test_a_conda_environment_without_wheels_asks_no_index_for_any(tmp_path: Path) -> None:
+    plan = conda_plan_of(tmp_path)
+    text = dockerfile.render(inputs_of(replace(plan, lock=replace(plan.lock, packages=()))))
+    assert "environment.txt" not in text
+    assert "finish.py /opt/env\n" in text
 
 
 def test_no_syntax_line_no_path_of_this_machine_no_clock(tmp_path: Path) -> None:

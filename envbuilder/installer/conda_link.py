@@ -124,7 +124,7 @@ def check(about: dict[str, bytes | None]) -> None:
 
 
 async def _link(package: dict[str, Any], python: RepoDataRecord | None, job: dict[str, Any]) -> None:
-    from rattler import Subdir, install  # noqa: PLC0415
+    from rattler import Config, Subdir, install  # noqa: PLC0415
 
     record = await _record(package)
     stage = Path(package["stage"])
@@ -142,6 +142,9 @@ async def _link(package: dict[str, Any], python: RepoDataRecord | None, job: dic
             execute_link_scripts=False,
             show_progress=False,
             alternative_target_prefix=job["prefix"],
+            # Nothing is asked for over the network, but rattler makes a client all the same, and cannot where there are
+            # no certificates, as in a base without ca-certificates.
+            config=Config.from_toml("tls-no-verify = true"),
         )
     except OSError:
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -11,8 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envbuilder import layer, stages
+from envbuilder import build_context, layer, stages
 from envbuilder.choices import Choices
+from envbuilder.engine import docker
+from envbuilder.engine.docker import buildkit
+from envbuilder.engine.docker import classic as docker_classic
+from envbuilder.engine.docker import client as docker_client
+from envbuilder.engine.docker import layers as docker_layers
+from envbuilder.engine.docker import log as docker_log
+from envbuilder.reporter import Timings
 from tests.conda_channel import PLACEHOLDER, write_channel
 from tests.conda_python import linking_sample
 from tests.conftest import BASE, EXAMPLES, command_line
@@ -20,6 +28,8 @@ from tests.conftest import BASE, EXAMPLES, command_line
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from envbuilder.build_context import BuildContext, Variant
+    from envbuilder.engine import BuiltImage
     from envbuilder.machine import Machine
     from envbuilder.stages import BuildReport
     from tests.conftest import RecordingReporter
@@ -71,7 +81,11 @@ def files_of(report: BuildReport, machine: Machine) -> dict[str, tuple[str, byte
             for member in tar:
                 if member.name.startswith("opt/env/"):
                     opened = tar.extractfile(member) if member.isfile() else None
-                    kind = f"link to {member.linkname}" if member.issym() else oct(member.mode)
+                    kind = (
+                        f"link to {member.linkname}"
+                        if member.issym()
+                        else f"{member.mode & 0o7777:o} {member.uid}:{member.gid}"
+                    )
                     found[member.name] = (kind, opened.read() if opened is not None else b"")
     return found
 
@@ -90,8 +104,8 @@ def test_a_conda_environment_is_built_tried_and_is_what_conda_would_link(
     assert "activation sets LD_LIBRARY_PATH, PATH; the image does not take that over" in warnings
 
     files = files_of(report, conda_machine)
-    assert files["opt/env/share/owned/both.txt"] == ("0o644", b"second\n")
-    assert files["opt/env/bin/paths"] == ("0o755", b"#!/opt/env/bin/python\nimport greet\nprint(greet.version)\n")
+    assert files["opt/env/share/owned/both.txt"] == ("644 0:0", b"second\n")
+    assert files["opt/env/bin/paths"] == ("755 0:0", b"#!/opt/env/bin/python\nimport greet\nprint(greet.version)\n")
     assert files["opt/env/bin/greet"][1].startswith(b"#!/opt/env/bin/python3.11\n")
     library = files["opt/env/lib/libpaths.so"][1]
     assert library.startswith(b"\x7fELF\1/opt/env/share/paths\0")
@@ -104,7 +118,7 @@ def test_a_conda_environment_is_built_tried_and_is_what_conda_would_link(
     meta = json.loads(files["opt/env/conda-meta/greet-1.0-pyhd8ed1ab_0.json"][1])
     assert meta["url"].endswith("/main/noarch/greet-1.0-pyhd8ed1ab_0.conda")
     assert not {"link", "extracted_package_dir"} & meta.keys()
-    assert files["opt/env/conda-meta/history"] == ("0o644", b"")
+    assert files["opt/env/conda-meta/history"] == ("644 0:0", b"")
     cache = os.fspath(conda_machine.settings.cache_dir).encode()
     assert not [path for path, (_, content) in files.items() if cache in content]
     # conda's own records say what the prefix replaced.
@@ -178,3 +192,69 @@ def test_another_version_of_one_package_touches_one_layer(conda_machine: Machine
     assert {"python 3.11.2", "numpy 2.2.6", "server"} <= first.keys()
     # The model's conda.yaml is part of the model.
     assert changed == {next(comment for comment in first if comment.startswith("environment: ")), "model"}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("variant", ["buildkit", "classic"])
+def test_docker_builds_the_same_files_with_both_builders(
+    variant: Variant, conda_machine: Machine, docker_machine: Machine, tmp_path: Path
+) -> None:
+    machine = replace(
+        docker_machine, settings=replace(docker_machine.settings, conda_environ=conda_machine.settings.conda_environ)
+    )
+    model = write_model(tmp_path / "model", *SPECS)
+    choices = Choices(engine="oci", base=BASE, tag="envbuilder-test-conda:2", rebuild=True)
+    assembled = stages.build(model, choices, machine=machine)
+    plan = stages.make_plan(
+        model, docker, replace(choices, engine="docker"), machine=machine, timings=Timings(machine.reporter)
+    )
+    image = build_with(build_context.make(plan, variant=variant, machine=machine), variant, machine)
+    assert docker.try_image(image, plan, machine=machine).example == "answered"
+
+    expected = {path: kind for path, (kind, _) in files_of(assembled, machine).items()}
+    contents = {path: content for path, (_, content) in files_of(assembled, machine).items()}
+    found = files_in_docker(image, machine)
+    kinds = {path: kind for path, (kind, _) in found.items()}
+    assert kinds.keys() ^ expected.keys() == set()
+    # Installers write RECORD and INSTALLER anew, and scripts in words of their own.
+    own = ("RECORD", "INSTALLER", "REQUESTED")
+    compared = [path for path in kinds if path.rpartition("/")[2] not in own and not path.startswith("opt/env/bin/")]
+    assert {path: kinds[path] for path in compared} == {path: expected[path] for path in compared}
+    different = [path for path in compared if found[path][1] != contents[path]]
+    assert different == []
+    assert found["opt/env/bin/greet"] == ("755 0:0", contents["opt/env/bin/greet"])
+    with docker_client.opened(machine) as client:
+        environ = dict(item.split("=", 1) for item in client.images.get(image.identity).attrs["Config"]["Env"])
+    assert environ == dict(machine.store.image(assembled.image.digest).config.env)
+
+
+def build_with(context: BuildContext, variant: Variant, machine: Machine) -> BuiltImage:
+    with docker_client.opened(machine) as client, docker_log.kept(machine, "test") as log:
+        if variant == "buildkit":
+            program = buildkit.find(client, machine)
+            assert program is not None
+            identity = buildkit.build(program, client, context, log=log, machine=machine)
+        else:
+            identity = docker_classic.build(client, context, log=log, machine=machine)
+        return docker_layers.built(client.images.get(identity), since=None)
+
+
+def files_in_docker(image: BuiltImage, machine: Machine) -> dict[str, tuple[str, bytes]]:
+    with docker_client.opened(machine) as client:
+        container = client.containers.create(image.identity)
+        try:
+            data = b"".join(container.export())  # type: ignore[arg-type]  # the stubs say text
+        finally:
+            container.remove()
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        for member in tar:
+            if member.name.startswith("opt/env/"):
+                opened = tar.extractfile(member) if member.isfile() else None
+                kind = (
+                    f"link to {member.linkname}"
+                    if member.issym()
+                    else f"{member.mode & 0o7777:o} {member.uid}:{member.gid}"
+                )
+                found[member.name.rstrip("/")] = (kind, opened.read() if opened is not None else b"")
+    return found
