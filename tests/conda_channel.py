@@ -67,11 +67,15 @@ def package(  # noqa: PLR0913 - a test says only what it is about
     files: Mapping[str, bytes] | None = None,
     executables: tuple[str, ...] = (),
     links: Mapping[str, str] | None = None,
+    listed: Mapping[str, Mapping[str, str]] | None = None,
     extension: Literal[".conda", ".tar.bz2"] = ".conda",
     timestamp: int | None = _2024,
     more: Mapping[str, object] | None = None,
 ) -> CondaFile:
-    """Write a package; `more` is added to its record. The placeholder in its files stands for the prefix."""
+    """Write a package; `more` is added to its record. The placeholder in its files stands for the prefix.
+
+    `listed` are paths that it says it has, and what it says of them.
+    """
     kind = noarch or ("generic" if subdir == "noarch" else None)
     members = dict(files if files is not None else {f"share/{name}/version": version.encode()})
     index: dict[str, Any] = {
@@ -89,6 +93,7 @@ def package(  # noqa: PLR0913 - a test says only what it is about
     links = links or {}
     paths = [_path(path, members[path]) for path in sorted(members)]
     paths += [{"_path": path, "path_type": "softlink"} for path in sorted(links)]
+    paths += [{"_path": path, "path_type": "hardlink", **about} for path, about in (listed or {}).items()]
     info: dict[str, bytes] = {
         "info/about.json": _json({"summary": f"{name}, for tests"}),
         "info/files": "".join(f"{path}\n" for path in sorted({*members, *links})).encode(),

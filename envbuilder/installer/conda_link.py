@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
+    from rattler.package_streaming import PackageArchive
 
 _COMMAND: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\s*=")
 _OF_ONE_MACHINE: Final = (
@@ -33,6 +34,7 @@ _OF_ONE_MACHINE: Final = (
     "arch",
     "platform",
 )
+_OURS: Final = frozenset({"bin", "lib", "python-scripts", "site-packages"})
 _CHUNK: Final = 1 << 20
 
 
@@ -77,11 +79,12 @@ async def _record(package: dict[str, Any]) -> RepoDataRecord:
         raise PackageError("digest", "the file is not the one that was locked")
     try:
         archive = await PackageArchive.from_path(package["archive"])
-        about = await archive.read_files(["info/paths.json", "info/files", "info/link.json"])
+        about = await archive.read_files(["info/paths.json", "info/files", "info/has_prefix", "info/link.json"])
+        links = await _links(archive)
         record = await RepoDataRecord.from_package_archive(package["archive"])
     except Exception as cause:  # rattler raises many kinds for a broken archive
         raise PackageError("content", f"it cannot be read: {_first_line(cause)}") from cause
-    check(about)
+    check(about, links)
     found = (record.name.normalized, str(record.version), str(record.build))
     if found != (package["name"], package["version"], package["build"]):
         raise PackageError("content", f"it says that it is {' '.join(found)}")
@@ -100,27 +103,69 @@ def sha256_of(path: str) -> str:
     return state.hexdigest()
 
 
-def check(about: dict[str, bytes | None]) -> None:
-    """Raise PackageError where a path leaves the prefix, by `..`, or through a link of the same package."""
+async def _links(archive: PackageArchive) -> set[str]:
+    """Return the paths that are symbolic links in the archive, or hard links to one."""
+    links: set[str] = set()
+    hard: list[tuple[str, str]] = []
+    for section in ("info", "pkg"):
+        async for entry in archive.stream(section):
+            if entry.is_symlink:
+                links.add(_plain(entry.name))
+            elif entry.is_hardlink:
+                hard.append((_plain(entry.name), _plain(entry.link_target or "")))
+    for name, target in (*hard, *reversed(hard)):
+        if target in links:
+            links.add(name)
+    return links
+
+
+def _plain(path: str) -> str:
+    return str(PurePosixPath(path.lstrip("/")))
+
+
+def check(about: dict[str, bytes | None], links: set[str]) -> None:
+    """Raise PackageError where a path leaves the prefix by `..`, or where rattler would read or write through a link.
+
+    A link may lead anywhere, as in any image; but what it leads to on this machine must not come into the package.
+    """
     try:
-        if about["info/paths.json"] is not None:
-            listed = json.loads(about["info/paths.json"])["paths"]
-            paths = [str(one["_path"]) for one in listed]
-            links = {str(one["_path"]) for one in listed if one.get("path_type") == "softlink"}
-        else:
-            paths, links = (about["info/files"] or b"").decode().splitlines(), set()
+        paths, replaced = _listed(about)
         link = json.loads(about["info/link.json"] or b"{}")
         commands = [str(one) for one in (link.get("noarch") or {}).get("entry_points") or ()]
     except (ValueError, KeyError, TypeError, AttributeError) as cause:
         raise PackageError("content", f"what it says about its files cannot be read: {_first_line(cause)}") from cause
+    _check_links(links, is_python=bool(commands) or any(path.startswith("site-packages/") for path in paths))
     for path in paths:
         pure = PurePosixPath(path)
-        above = {str(parent) for parent in pure.parents}
-        if not path or pure.is_absolute() or ".." in pure.parts or "\0" in path or links & above:
+        if not path or pure.is_absolute() or ".." in pure.parts or "\0" in path:
             raise PackageError("content", f"it holds a path that leaves the environment: {path!r}")
+        if links & {str(parent) for parent in pure.parents}:
+            raise PackageError("content", f"it holds a path below a link: {path!r}")
+    for path in replaced:
+        if _plain(path) in links:
+            raise PackageError("content", f"it wants the prefix replaced in a link: {path!r}")
     for command in commands:
         if not _COMMAND.match(command):
             raise PackageError("content", f"it has an entry point whose name is no file name: {command!r}")
+
+
+def _check_links(links: set[str], *, is_python: bool) -> None:
+    """Raise PackageError for a link where rattler itself writes, whatever the package lists."""
+    for path in links:
+        if path == "conda-meta" or (is_python and (path in _OURS or path.startswith("lib/python"))):
+            raise PackageError("content", f"it holds a link where modules and records go: {path!r}")
+
+
+def _listed(about: dict[str, bytes | None]) -> tuple[list[str], list[str]]:
+    """Return the paths that are linked, and those in which the prefix is replaced."""
+    if about["info/paths.json"] is not None:
+        listed = json.loads(about["info/paths.json"])["paths"]
+        return [str(one["_path"]) for one in listed], [
+            str(one["_path"]) for one in listed if one.get("prefix_placeholder")
+        ]
+    # As packages had it before there was paths.json: `PATH`, or `PLACEHOLDER MODE PATH`.
+    lines = (about["info/has_prefix"] or b"").decode().splitlines()
+    return (about["info/files"] or b"").decode().splitlines(), [line.split()[-1].strip("\"'") for line in lines if line]
 
 
 async def _link(package: dict[str, Any], python: RepoDataRecord | None, job: dict[str, Any]) -> None:
@@ -177,8 +222,13 @@ def normalise(top: Path, package: dict[str, Any]) -> None:
     value |= {key: package[key] for key in ("url", "sha256", "md5", "depends", "subdir") if package[key] is not None}
     value |= {"fn": PurePosixPath(package["url"]).name, "channel": package["channel"], "requested_specs": []}
     value["files"] = [path for path in value["files"] if path not in removed]
-    paths = value["paths_data"]["paths"]
-    value["paths_data"]["paths"] = [one for one in paths if one["_path"] not in removed]
+    paths = [one for one in value["paths_data"]["paths"] if one["_path"] not in removed]
+    for one in paths:
+        if (top / one["_path"]).is_symlink():
+            # Of what the link leads to on this machine.
+            one.pop("sha256_in_prefix", None)
+            one.pop("size_in_bytes", None)
+    value["paths_data"]["paths"] = paths
     file.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
     (meta / "history").write_bytes(b"")
 
