@@ -10,6 +10,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import quote
 
 from envbuilder import conda_environment, digest, disk, dockerfile, uv
 from envbuilder.dockerfile import DockerfileInputs
@@ -50,8 +51,11 @@ class BuildContext:
         pip_wheel: Path,
         ca: bytes | None = None,
         conda_files: Mapping[str, Path] | None = None,
+        wheel_files: Mapping[str, Path] | None = None,
     ) -> BuildContext:
-        """Put together what the plan's Dockerfile refers to; `conda_files` are the conda packages by name.
+        """Put together what the plan's Dockerfile refers to.
+
+        `conda_files` are the conda packages, `wheel_files` the wheels that no index has, by the package's name.
 
         `ca` goes into the context of the classic builder only, for its first stage; BuildKit gets it as a secret.
         """
@@ -70,6 +74,7 @@ class BuildContext:
         }
         if ca is not None:
             files["installer/ca.crt"] = ca
+        files |= {f"wheels/{path.name}": path for path in (wheel_files or {}).values()}
         for path, content in plan.kit.files:
             files[f"server/{plan.site_packages}/{path}"] = content
         entries = [Entry(path=path, mode=0o644, content=content) for path, content in files.items()]
@@ -124,6 +129,7 @@ def make(plan: ImagePlan, *, variant: Variant, machine: Machine) -> BuildContext
     Raises BaseImageError for conda packages on a base with whose Python rattler does not run.
     """
     conda_files: dict[str, Path] = {}
+    brought = [one for one in plan.lock.packages if not one.is_of_index]
     if plan.lock.conda_packages:
         _check_rattler(plan)
         conda_environment.fetcher(plan.spec, machine)(plan.lock.conda_packages)
@@ -135,6 +141,7 @@ def make(plan: ImagePlan, *, variant: Variant, machine: Machine) -> BuildContext
         pip_wheel=_pip_wheel(plan, machine),
         ca=authority.read_bytes() if authority is not None else None,
         conda_files=conda_files,
+        wheel_files={one.name: wheels.wheel_path(one, machine.wheels) for one in brought},
     )
 
 
@@ -195,7 +202,12 @@ def _pip_wheel(plan: ImagePlan, machine: Machine) -> Path:
 
 
 def _requirements(packages: Iterable[LockedPackage]) -> bytes:
-    lines = [f"{package.name}=={package.version} --hash={package.sha256}\n" for package in packages]
+    lines = [
+        f"{one.name}=={one.version} --hash={one.sha256}\n"
+        if one.is_of_index
+        else f"{one.name} @ file:///build/wheels/{quote(one.filename)} --hash={one.sha256}\n"
+        for one in packages
+    ]
     return "".join(sorted(lines)).encode()
 
 

@@ -60,6 +60,9 @@ class DockerfileInputs:
     """Whether conda packages make the environment; else its Python is the base's."""
 
     has_wheels: bool
+    brings_wheels: bool
+    """Whether the context holds wheels that no index has."""
+
     has_example: bool
     environment_prefix: str = ENVIRONMENT_PREFIX
     server_prefix: str = SERVER_PREFIX
@@ -93,6 +96,7 @@ class DockerfileInputs:
             has_ca=has_ca,
             has_conda=bool(plan.lock.conda_packages),
             has_wheels=bool(plan.lock.packages),
+            brings_wheels=not all(one.is_of_index for one in plan.lock.packages),
             has_example=plan.model.example_request is not None,
             environ=plan.added_environ,
             labels=tuple(label for label in config.labels if label not in inherited),

@@ -59,6 +59,11 @@ class LockedPackage:
         return unquote(PurePosixPath(urlsplit(self.url).path).name)
 
     @property
+    def is_of_index(self) -> bool:
+        """Whether an index has the wheel; else who installs it must be given the file."""
+        return self.source is None and not self.is_direct and not self.is_of_model
+
+    @property
     def is_of_model(self) -> bool:
         """Whether the wheel comes with the model."""
         return self.url.startswith("./")
@@ -112,7 +117,7 @@ class Lock:
     @property
     def pins(self) -> tuple[str, ...]:
         """The wheels as lines of a requirements file; those that no index offers are left out."""
-        return tuple(f"{one.name}=={one.version}" for one in self.packages if not (one.is_of_model or one.is_direct))
+        return tuple(f"{one.name}=={one.version}" for one in self.packages if one.is_of_index or one.source is not None)
 
     @property
     def digest(self) -> Digest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,18 @@ ENGINE = ("--engine", "oci", "--base", BASE)
 SETUP = """\
 from setuptools import setup
 setup(name={name!r}, version={version!r}, py_modules=[{module!r}], install_requires={requires!r})
+"""
+
+
+LOADER = """\
+import direct, only_source, own
+
+class Model:
+    def predict(self, data):
+        return data
+
+def _load_pyfunc(path):
+    return Model()
 """
 
 
@@ -96,8 +109,44 @@ def test_wheels_of_the_model_are_locked_by_digest_and_checked_when_they_are_used
     package, part = found.packages
     assert (package.name, package.url, package.sha256) == ("own", f"./wheels/{own.name}", own.digest)
     assert (package.dependencies, part.version) == (("part",), "1.0")
-    built = envbuilder("render", str(model), *ENGINE, "--lock", str(lock), "-o", str(tmp_path / "context"))
-    assert built.returncode == 0, built.stderr
+    context = tmp_path / "context"
+    rendering = ("render", str(model), *ENGINE, "--lock", str(lock), "-o", str(context))
+    rendered = envbuilder(*rendering)
+    assert rendered.returncode == 0, rendered.stderr
+    assert (context / "wheels" / own.name).read_bytes() == own.data
+    asked = f"own @ file:///build/wheels/{own.name} --hash={own.digest}\n"
+    assert asked in (context / "environment.txt").read_text()
+    assert "COPY wheels/ /build/wheels/\n" in (context / "Dockerfile").read_text()
+    shutil.rmtree(context)
+    (model / "wheels" / own.name).write_bytes(wheel("own", requires=("part",)).data)
+    # The model is another one now, and so is what it asks for.
+    stale = envbuilder(*rendering)
+    assert stale.returncode == 11
+    assert "the model's environment changed since it was locked" in stale.stderr
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["oci", "docker"])
+def test_an_image_has_wheels_that_no_index_offers(
+    engine: str, request: pytest.FixtureRequest, cache: Path, index: PackageIndex, model: Path
+) -> None:
+    docker_host = request.getfixturevalue("docker_host") if engine == "docker" else ""
+    own, direct = wheel("own"), wheel("direct")
+    index.files[f"away/{direct.name}"] = direct.data
+    index.files["source-1.tar.gz"] = sdist("only-source").data
+    for folder in ("wheels", "code"):
+        (model / folder).mkdir()
+    (model / "wheels" / own.name).write_bytes(own.data)
+    (model / "code" / "loader.py").write_text(LOADER)
+    (model / "MLmodel").write_text("flavors: {python_function: {loader_module: loader, code: code, env: conda.yaml}}\n")
+    urls = [f"direct @ {index.file_url(f'away/{direct.name}')}", f"only-source @ {index.file_url('source-1.tar.gz')}"]
+    ask(model, f"wheels/{own.name}", *urls, *(EXAMPLES / "scale" / "requirements.txt").read_text().split())
+    made = command_line(
+        cache,
+        *("build", str(model), "--engine", engine, "--base", BASE, "--allow-source", "only-source"),
+        DOCKER_HOST=docker_host,
+    )
+    assert made.returncode == 0, made.stderr
 
 
 def test_a_wheel_at_a_url_is_locked_with_the_digest_that_it_has(
