@@ -63,6 +63,7 @@ class Answer:
 
     wheel: Path | None = None
     requires: tuple[str, ...] = ()
+    """As the backend spells them, which is what it compares with."""
 
 
 @contextmanager
@@ -146,8 +147,8 @@ def _answer(output: Path, call: BackendCall) -> Answer:
         lines = _json(wanted, call)
         if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
             raise call.wrong("its backend asks for what is no list of requirements")
-        # Also as the backend spells them: that is what it compares with.
-        return Answer(requires=(*requirement_lines(lines, source=call.tree.where), *lines))
+        requirement_lines(lines, source=call.tree.where)
+        return Answer(requires=tuple(lines))
     told = output / "wheel.json"
     filename = _json(told, call) if told.is_file() else None
     found = sorted(output.glob("*.whl"))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _LEGACY_REQUIRES: Final = ("setuptools>=40.8.0",)
 _LEGACY_BACKEND: Final = "setuptools.build_meta:__legacy__"
 _BACKEND: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
+_MAX_CHARACTERS: Final = 20_000
 _FIX: Final = "use another version of the package, or tell its authors"
 
 
@@ -67,6 +68,9 @@ class BuildSystem:
 def requirement_lines(lines: Iterable[str], *, source: Source) -> tuple[str, ...]:
     """Return the lines in one spelling; raises InvalidFileError for one that is no requirement, or names a place."""
     found = []
+    lines = tuple(lines)
+    if sum(map(len, lines)) > _MAX_CHARACTERS:
+        raise _error("it requires more than any build does", source.child("requires"))
     for line in lines:
         try:
             requirement = Requirement(line)

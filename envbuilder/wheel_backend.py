@@ -15,7 +15,7 @@ import resource
 import sys
 import traceback
 
-LARGEST_FILE = 4 << 30
+LIMITS = ((resource.RLIMIT_FSIZE, 4 << 30), (resource.RLIMIT_NPROC, 4096), (resource.RLIMIT_CORE, 0))
 LONGEST_ANSWER = 1 << 20
 
 
@@ -62,8 +62,10 @@ def call(task, hook, arguments, default):  # type: ignore[no-untyped-def]  # noq
 def main():  # type: ignore[no-untyped-def]  # noqa: ANN201, D103
     os.dup2(2, 1)
     os.umask(0o022)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for kind, wanted in LIMITS:
+        highest = resource.getrlimit(kind)[1]
+        limit = wanted if highest == resource.RLIM_INFINITY else min(wanted, highest)
+        resource.setrlimit(kind, (limit, limit))
     # With `-c` Python looks into the working directory first.
     sys.path[:] = [path for path in sys.path if path]
     task = json.loads(sys.argv[1])

@@ -17,7 +17,7 @@ from packaging.version import Version
 
 from envbuilder import backend_call, digest, disk, uv, wheel_archive
 from envbuilder.backend_call import BackendCall
-from envbuilder.build_system import BuildSystem
+from envbuilder.build_system import BuildSystem, requirement_lines
 from envbuilder.errors import InvalidFileError, LockImpossibleError
 from envbuilder.target import Target
 
@@ -82,7 +82,7 @@ class _Room:
             return replace(call, lines=lines, tools=self.tools)
         try:
             tools = uv.compile_lines(
-                lines,
+                tuple(dict.fromkeys(requirement_lines(lines, source=call.tree.where))),
                 indexes=self.indexes,
                 exclude_newer=self.exclude_newer,
                 python_version=self.base.interpreter.version,

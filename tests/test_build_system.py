@@ -47,6 +47,7 @@ backend-path = ["./tools//build", "."]
         ("[build-system]\nrequires = []\nbackend-path = ['../x']", "names `../x`, which is outside", ".build-system"),
         ("[build-system]\nrequires = []\nbackend-path = ['/x']", "names `/x`, which is outside", ".build-system"),
         ("[build-system]\nrequires = []\nbackend-path = 'x'", "`backend-path` is not a list", ".build-system"),
+        (f"[build-system]\nrequires = {['a'] * 20_001}", "requires more than any build does", ".build-system.requires"),
         ("[build-system]\nrequires = ['-r x']", "`-r x` is not a requirement", ".build-system.requires"),
         (
             "[build-system]\nrequires = ['x @ https://evil.example/x.whl']",
