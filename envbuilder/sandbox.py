@@ -71,8 +71,14 @@ def command_of(sandbox: Sandbox) -> Iterator[tuple[str, ...]]:
         # Whatever the umask: these are the root and the parents of the mounts, which another user enters.
         for directory in (points, *points.rglob("*")):
             directory.chmod(0o755)
+        # Names of a letter or two: the kernel takes one page of them, and an image may have a hundred layers.
+        names = work / "lower"
+        names.mkdir()
+        for number, path in enumerate((points, *reversed(sandbox.lower))):
+            (names / str(number)).symlink_to(path.absolute())
         spec = {
-            "lower": [str(points), *(str(path) for path in reversed(sandbox.lower))],
+            "names": str(names),
+            "lower": [str(number) for number in range(len(sandbox.lower) + 1)],
             "mount": str(mount),
             "binds": [[str(bind.source), bind.target.lstrip("/"), bind.writable] for bind in sandbox.binds],
             "command": list(sandbox.command),

@@ -1,7 +1,7 @@
 """Becomes process 1 of a namespace sandbox and runs one command there; started as a script by `envbuilder.sandbox`.
 
 Standard library only. argv[1] is a JSON object:
-  lower     directories that are laid over each other read-only, topmost first
+  lower     directories that are laid over each other read-only, topmost first: links in the directory `names`
   mount     an empty directory to mount them on
   binds     [source, target below the root, writable] for directories and files that are added
   command   argument list; environ: its variables; cwd: its working directory
@@ -16,7 +16,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import re
 import signal
 import socket
 import struct
@@ -74,8 +73,8 @@ def _enter_namespaces(*, network: str) -> None:
 def _lay_root(spec: dict[str, Any]) -> str:
     root = str(spec["mount"])
     _mount("none", "/", flags=_MS_REC | _MS_PRIVATE)
-    lower = ":".join(re.sub(r"([\\:,])", r"\\\1", item) for item in spec["lower"])
-    _mount("overlay", root, "overlay", _MS_RDONLY | _MS_NOSUID | _MS_NODEV, f"lowerdir={lower}")
+    os.chdir(spec["names"])
+    _mount("overlay", root, "overlay", _MS_RDONLY | _MS_NOSUID | _MS_NODEV, f"lowerdir={':'.join(spec['lower'])}")
     _mount("proc", f"{root}/proc", "proc", _MS_NOSUID | _MS_NODEV)
     _make_devices(f"{root}/dev")
     _mount("tmpfs", f"{root}/tmp", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=1777")  # noqa: S108 - inside the sandbox

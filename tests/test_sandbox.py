@@ -171,6 +171,18 @@ for path in ("/in/read/new", "/etc/single", "/in/read/file", "/in/write/new"):
     assert (shared / "write" / "new").read_text() == "x"
 
 
+def test_an_image_may_have_a_hundred_layers(root_file_system: Path, tmp_path: Path) -> None:
+    layers = []
+    for number in range(100):
+        layers.append(tmp_path / f"a-name-as-long-as-those-of-a-cache: {number:064}")
+        (layers[-1] / "top").mkdir(parents=True)
+        (layers[-1] / "top" / f"{number}").write_text("")
+    box = Sandbox(
+        lower=(root_file_system, *layers), command=(PYTHON, "-c", "import os; print(len(os.listdir('/top')))")
+    )
+    assert sandbox.run(box).stdout == b"100\n"
+
+
 def test_upper_directories_hide_lower_ones(root_file_system: Path, tmp_path: Path) -> None:
     upper = tmp_path / "upper: with, odd\\name"
     (upper / "etc").mkdir(parents=True)
