@@ -23,12 +23,14 @@ from envbuilder.engine.docker import log as docker_log
 from envbuilder.reporter import Timings
 from tests.conda_channel import PLACEHOLDER, write_channel
 from tests.conda_python import linking_sample
-from tests.conftest import BASE, EXAMPLES, command_line
+from tests.conftest import BASE, EXAMPLES, command_line, expected
+from tests.engine.test_contract import free_port, post
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from envbuilder.build_context import BuildContext, Variant
+    from envbuilder.choices import EngineName
     from envbuilder.engine import BuiltImage
     from envbuilder.machine import Machine
     from envbuilder.stages import BuildReport
@@ -211,21 +213,42 @@ def test_docker_builds_the_same_files_with_both_builders(
     image = build_with(build_context.make(plan, variant=variant, machine=machine), variant, machine)
     assert docker.try_image(image, plan, machine=machine).example == "answered"
 
-    expected = {path: kind for path, (kind, _) in files_of(assembled, machine).items()}
+    wanted = {path: kind for path, (kind, _) in files_of(assembled, machine).items()}
     contents = {path: content for path, (_, content) in files_of(assembled, machine).items()}
     found = files_in_docker(image, machine)
     kinds = {path: kind for path, (kind, _) in found.items()}
-    assert kinds.keys() ^ expected.keys() == set()
+    assert kinds.keys() ^ wanted.keys() == set()
     # Installers write RECORD and INSTALLER anew, and scripts in words of their own.
     own = ("RECORD", "INSTALLER", "REQUESTED")
     compared = [path for path in kinds if path.rpartition("/")[2] not in own and not path.startswith("opt/env/bin/")]
-    assert {path: kinds[path] for path in compared} == {path: expected[path] for path in compared}
+    assert {path: kinds[path] for path in compared} == {path: wanted[path] for path in compared}
     different = [path for path in compared if found[path][1] != contents[path]]
     assert different == []
     assert found["opt/env/bin/greet"] == ("755 0:0", contents["opt/env/bin/greet"])
     with docker_client.opened(machine) as client:
         environ = dict(item.split("=", 1) for item in client.images.get(image.identity).attrs["Config"]["Env"])
     assert environ == dict(machine.store.image(assembled.image.digest).config.env)
+
+
+@pytest.mark.engine
+def test_both_engines_answer_as_mlflow_does(
+    conda_machine: Machine, docker_machine: Machine, tmp_path: Path, reporter: RecordingReporter
+) -> None:
+    machine = replace(
+        docker_machine, settings=replace(docker_machine.settings, conda_environ=conda_machine.settings.conda_environ)
+    )
+    model = write_model(tmp_path / "model", *SPECS)
+    engines: tuple[EngineName, ...] = ("oci", "docker")
+    for engine in engines:
+        choices = Choices(engine=engine, base=BASE, tag=f"envbuilder-test-conda-{engine}:1")
+        report = stages.build(model, choices, machine=machine)
+        with stages.run(report.references[0], engine=engine, port=free_port(), machine=machine) as running:
+            for case in expected("scale"):
+                status, body = post(running.url, case["request"])
+                assert status == case["status"], body
+                if "body" in case:
+                    assert body == case["body"]
+    assert any("CONDA_PREFIX" in text for _, text in reporter.lines)
 
 
 def build_with(context: BuildContext, variant: Variant, machine: Machine) -> BuiltImage:
