@@ -132,6 +132,8 @@ def make(plan: ImagePlan, *, variant: Variant, machine: Machine) -> BuildContext
     brought = [one for one in plan.lock.packages if not one.is_of_index]
     if plan.lock.conda_packages:
         _check_rattler(plan)
+        # The build stage checks them again, but could not mend anything.
+        conda_packages.drop_damaged(plan.lock.conda_packages, machine)
         conda_environment.fetcher(plan.spec, machine)(plan.lock.conda_packages)
         conda_files = {one.name: conda_packages.archive_path(one, machine) for one in plan.lock.conda_packages}
     authority = machine.settings.ca_file

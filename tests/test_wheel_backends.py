@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envbuilder import git_checkout, source_archive, stages, wheel_build
+from envbuilder import engine_choice, git_checkout, source_archive, wheel_build
 from envbuilder.bases import BaseReference, debian_closure
 from envbuilder.choices import Choices
 from envbuilder.engine import docker as docker_engine
@@ -40,7 +40,7 @@ PURE = {
 
 
 def base_of(engine: Engine, machine: Machine) -> BaseImage:
-    return engine.base_image(BaseReference.parse(BASE), platform=stages.platform_of(Choices()), machine=machine)
+    return engine.base_image(BaseReference.parse(BASE), platform=engine_choice.platform_of(Choices()), machine=machine)
 
 
 def build(requirement: str, machine: Machine, base: BaseImage | None = None, engine: Engine = oci) -> BuiltWheel:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from envbuilder import backend_call, digest, sandbox, stages, wheel_build
+from envbuilder import backend_call, digest, engine_choice, sandbox, wheel_build
 from envbuilder.bases import BaseReference
 from envbuilder.choices import Choices
 from envbuilder.engine import oci
@@ -86,7 +86,7 @@ def base(root_file_system: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     settings = Settings(cache_dir=folder / "cache", environ=(("PATH", os.environ["PATH"]),))
     machine = Machine(settings=settings, reporter=RecordingReporter())
     reference = BaseReference.parse(str(folder / "root.tar"))
-    return oci.base_image(reference, platform=stages.platform_of(Choices()), machine=machine), settings
+    return oci.base_image(reference, platform=engine_choice.platform_of(Choices()), machine=machine), settings
 
 
 @pytest.fixture
@@ -409,7 +409,7 @@ def test_what_is_no_project_is_told(
 BUILD_ALONE = """
 import sys
 from pathlib import Path
-from envbuilder import stages, wheel_build
+from envbuilder import engine_choice, wheel_build
 from envbuilder.bases import BaseReference
 from envbuilder.choices import Choices
 from envbuilder.engine import oci
@@ -418,7 +418,7 @@ from envbuilder.reporter import Reporter
 from envbuilder.settings import Settings
 from tests.test_wheel_build import tree_of
 machine = Machine(settings=Settings(cache_dir=Path(sys.argv[1])), reporter=Reporter())
-base = oci.base_image(BaseReference.parse(sys.argv[2]), platform=stages.platform_of(Choices()), machine=machine)
+base = oci.base_image(BaseReference.parse(sys.argv[2]), platform=engine_choice.platform_of(Choices()), machine=machine)
 wheel_build.build(tree_of(Path(sys.argv[3])), name=None, version=None, base=base, engine=oci, machine=machine)
 """
 

@@ -63,12 +63,28 @@ def facts(package: CondaPackage, machine: Machine) -> Facts:
     return Facts(**json.loads(archive_path(package, machine).with_name(conda_fetch.FACTS).read_bytes()))
 
 
+def _is_here(package: CondaPackage, machine: Machine) -> bool:
+    try:
+        facts(package, machine)
+    except (OSError, ValueError, TypeError):
+        return False
+    return archive_path(package, machine).exists()
+
+
+def drop_damaged(packages: Iterable[CondaPackage], machine: Machine) -> None:
+    """Remove the files that are not, or no longer, what was locked, so that they are fetched again."""
+    for one in packages:
+        path = archive_path(one, machine)
+        if path.exists() and digest.of_file(path) != one.sha256:
+            path.unlink()
+
+
 def fetch(packages: Iterable[CondaPackage], *, access: Access, machine: Machine) -> None:
     """Download the packages that are not in the cache, several at a time; each is checked against the lock.
 
     Raises UnreachableError and LockMismatchError with all packages that cannot be had.
     """
-    missing = [one for one in packages if not archive_path(one, machine).exists()]
+    missing = [one for one in packages if not _is_here(one, machine)]
     if not missing:
         return
     if machine.settings.offline:

@@ -115,6 +115,14 @@ def test_a_program_sees_its_inputs_and_may_do_nothing_else(
     assert not (source / "new").exists()
 
 
+def test_an_input_is_seen_where_the_base_has_nothing(placed: tuple[Engine, BaseImage, Machine], tmp_path: Path) -> None:
+    inputs = (Input(directory=tree(tmp_path / "files"), target="/opt/env"),)
+    code = f"open('{OUTPUT}/told', 'w').write(open('/opt/env/link').read()); open('/opt/env/new', 'w')"
+    ended = ran(placed, code, tmp_path / "output", inputs=inputs)
+    assert ended.code == 1
+    assert (tmp_path / "output/told").read_text() == "here"
+
+
 def test_only_regular_files_come_back(placed: tuple[Engine, BaseImage, Machine], tmp_path: Path) -> None:
     code = f"""
 import os

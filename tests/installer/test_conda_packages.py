@@ -163,6 +163,18 @@ def test_a_file_that_came_broken_is_asked_for_again(channel: ChannelServer, mach
     assert conda_packages.archive_path(one, machine).exists()
 
 
+@pytest.mark.parametrize("damage", ["facts", "file"])
+def test_what_is_damaged_or_gone_is_fetched_again(damage: str, channel: ChannelServer, machine: Machine) -> None:
+    one = locked(linking_sample()[2], f"{channel.url}/main")
+    fetch(machine, one)
+    path = conda_packages.archive_path(one, machine)
+    (path.with_name("facts.json") if damage == "facts" else path).write_bytes(b"{")
+    conda_packages.drop_damaged((one,), machine)
+    fetch(machine, one)
+    assert digest.of_file(path) == one.sha256
+    assert not conda_packages.facts(one, machine).scripts
+
+
 @pytest.mark.parametrize("damaged", ["greet", "python"])
 def test_a_package_that_the_cache_lost_is_fetched_again(
     damaged: str, channel: ChannelServer, machine: Machine, tmp_path: Path
