@@ -26,6 +26,7 @@ _LEGACY_REQUIRES: Final = ("setuptools>=40.8.0",)
 _LEGACY_BACKEND: Final = "setuptools.build_meta:__legacy__"
 _BACKEND: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
 _MAX_CHARACTERS: Final = 20_000
+_MAX_NAME: Final = 1000
 _FIX: Final = "use another version of the package, or tell its authors"
 
 
@@ -56,7 +57,7 @@ class BuildSystem:
         if "requires" not in table:
             raise _error("`build-system` does not say what it `requires`", source)
         backend = table.get("build-backend", _LEGACY_BACKEND)
-        if not isinstance(backend, str) or not _BACKEND.fullmatch(backend):
+        if not isinstance(backend, str) or len(backend) > _MAX_NAME or not _BACKEND.fullmatch(backend):
             raise _error(f"`build-backend` is {shown(repr(backend))}, expected `module:object`", source)
         return cls(
             requires=requirement_lines(_strings(table, "requires", source), source=source.child("build-system")),
@@ -89,6 +90,8 @@ def _strings(table: dict[str, Any], key: str, source: Source) -> list[str]:
     value = table.get(key, [])
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise _error(f"`{key}` is not a list of texts", source.child("build-system"))
+    if sum(map(len, value)) > _MAX_CHARACTERS:
+        raise _error(f"`{key}` is longer than any in use", source.child("build-system"))
     return value
 
 

@@ -42,6 +42,7 @@ _DAMAGE: Final = (
     zlib.error,
     struct.error,
     EOFError,
+    IndexError,
     ValueError,
     OverflowError,
     RecursionError,

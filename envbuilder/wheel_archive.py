@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import errno
 import hashlib
 import io
 import re
@@ -46,6 +47,7 @@ _DAMAGE: Final = (
     zlib.error,
     struct.error,
     EOFError,
+    IndexError,
     KeyError,
     ValueError,
     NotImplementedError,
@@ -150,7 +152,10 @@ def _opened(path: Path, where: Source) -> Iterator[tuple[zipfile.ZipFile, str]]:
         zip_directory.check(path)
         with zipfile.ZipFile(path) as archive:
             yield archive, _checked(archive, path.name, where)
-    except _DAMAGE as cause:
+    except (*_DAMAGE, OSError) as cause:
+        # A zip file that names places before its own start makes zipfile seek there.
+        if isinstance(cause, OSError) and cause.errno not in (None, errno.EINVAL):
+            raise
         raise _refused(f"it is damaged ({type(cause).__name__}: {cause})", path.name, where) from cause
 
 

@@ -47,7 +47,7 @@ backend-path = ["./tools//build", "."]
         ("[build-system]\nrequires = []\nbackend-path = ['../x']", "names `../x`, which is outside", ".build-system"),
         ("[build-system]\nrequires = []\nbackend-path = ['/x']", "names `/x`, which is outside", ".build-system"),
         ("[build-system]\nrequires = []\nbackend-path = 'x'", "`backend-path` is not a list", ".build-system"),
-        (f"[build-system]\nrequires = {['a'] * 20_001}", "requires more than any build does", ".build-system.requires"),
+        (f"[build-system]\nrequires = {['a'] * 20_001}", "`requires` is longer than any in use", ".build-system"),
         ("[build-system]\nrequires = ['-r x']", "`-r x` is not a requirement", ".build-system.requires"),
         (
             "[build-system]\nrequires = ['x @ https://evil.example/x.whl']",
@@ -68,6 +68,8 @@ def test_what_is_wrong_is_told(text: str, said: str, key: str) -> None:
 
 def test_options_among_requirement_lines_are_refused() -> None:
     assert requirement_lines(["A==1", "b"], source=SOURCE) == ("A==1", "b")
+    with pytest.raises(InvalidFileError, match="it requires more than any build does"):
+        requirement_lines(["a"] * 20_001, source=SOURCE)
     for line in ("--index-url https://evil.example", "-e .", "a\n--pre", "./a.whl"):
         with pytest.raises(InvalidFileError, match="is not a requirement"):
             requirement_lines([line], source=SOURCE)

@@ -49,7 +49,8 @@ def zip_of(*entries: tuple[str, bytes, int]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content, mode in entries:
-            info = zipfile.ZipInfo(name)
+            info = zipfile.ZipInfo(name or "x")
+            info.filename = name
             info.external_attr = mode << 16
             archive.writestr(info, content)
     return buffer.getvalue()
@@ -153,6 +154,7 @@ HOSTILE = {
     "cut off": (gzip.compress(tar_of(*GOOD))[:-60], "it is damaged"),
     "no archive": (b"<html>not found</html>", "it is damaged (ReadError"),
     "bad bzip2": (b"BZh9" + bytes(100), "it is damaged"),
+    "zip with an empty name": (zip_of(("", b"", 0)), "it is damaged (IndexError"),
     "encrypted zip": (
         zip_of(("t/a", b"x", 0))
         .replace(b"PK\3\4\x14\0\0", b"PK\3\4\x14\0\1")

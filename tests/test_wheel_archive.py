@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import random
+import struct
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,14 @@ def _metadata(text: str) -> WheelFile:
     return changed(wheel("thing"), change)
 
 
+def _moved(file: WheelFile) -> WheelFile:
+    """Let the directory of the zip file say that it begins later than it does."""
+    at = file.data.rfind(b"PK\5\6")
+    (offset,) = struct.unpack_from("<L", file.data, at + 16)
+    data = file.data[: at + 16] + struct.pack("<L", offset + 1_000_000) + file.data[at + 20 :]
+    return WheelFile(name=file.name, data=data)
+
+
 def _mode(mode: int) -> WheelFile:
     def change(members: list[tuple[zipfile.ZipInfo, bytes]]) -> None:
         members[0][0].external_attr = mode << 16
@@ -136,6 +145,8 @@ REFUSED = {
     "bad requirement": (_metadata(HEAD + "Requires-Dist: -r file\n"), "what it requires cannot be read"),
     "bad python": (_metadata(HEAD + "Requires-Python: three\n"), "what it requires cannot be read"),
     "huge metadata": (_metadata(HEAD + "\n" + "x" * (9 << 20)), "`thing-1.0.dist-info/METADATA` is larger than any"),
+    "empty name": (changed(wheel("thing"), lambda members: setattr(members[0][0], "filename", "")), "which leaves it"),
+    "places before the start": (_moved(wheel("thing")), "it is damaged (OSError"),
     "two infos": (wheel("thing", files={"b-1.dist-info/x": b""}), "it has 2 `.dist-info` folders"),
     "no info": (changed(wheel("thing"), lambda members: members.__delitem__(slice(1, None))), "it has 0 `.dist-info`"),
     "path out": (wheel("thing", files={"../x": b""}), "it holds the path '../x', which leaves it"),
