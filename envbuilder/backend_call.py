@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,8 +137,8 @@ def _environment(work: Path, call: BackendCall, base: BaseImage, machine: Machin
     environment = work / _ENVIRONMENT.lstrip("/")
     # Whatever the umask: the build runs as another user.
     for path in (environment, *environment.rglob("*")):
-        if path.is_dir() and not path.is_symlink():
-            path.chmod(0o755)
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
     return environment
 
 

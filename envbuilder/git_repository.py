@@ -94,4 +94,6 @@ class GitRepository:
 def _login(url: str) -> tuple[str, str] | None:
     authority, at, _ = urlsplit(url.removeprefix("git+")).netloc.rpartition("@")
     user, _, password = authority.partition(":")
-    return (unquote(user), unquote(password)) if at else None
+    # What people write before a host out of habit; over https it lets nobody in.
+    is_habit = user == "git" and not password and not url.removeprefix("git+").startswith("ssh:")
+    return (unquote(user), unquote(password)) if at and not is_habit else None

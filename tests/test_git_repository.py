@@ -38,6 +38,11 @@ def test_a_login_is_kept_apart() -> None:
     assert "me" not in found.url
 
 
+def test_the_user_git_is_no_login_over_https() -> None:
+    found = GitRepository.parse("git+https://git@h.example:8443/a@v1", source=SOURCE)
+    assert (found.url, found.login) == ("https://h.example:8443/a", None)
+
+
 def test_the_user_of_ssh_is_no_secret_and_its_password_is_not_used() -> None:
     secret = Secret(shown="git+ssh://h.example/a", value="git+ssh://me:pass@h.example/a")
     found = GitRepository.parse("git+ssh://h.example/a", secret=secret, source=SOURCE)

@@ -173,6 +173,18 @@ def test_a_wheel_that_was_deleted_is_built_again(
     assert made.path.exists()
 
 
+def test_the_umask_does_not_matter(
+    base: tuple[BaseImage, Settings], machine: Machine, package_index: PackageIndex, tmp_path: Path
+) -> None:
+    package_index.add(wheel("helper"))
+    before = os.umask(0o077)
+    try:
+        made = build(source(tmp_path / "source", requires=("helper",), backend="import helper"), base, machine)
+    finally:
+        os.umask(before)
+    assert made.path.stat().st_mode & 0o777 == 0o644
+
+
 def test_what_a_build_sees_is_fixed(base: tuple[BaseImage, Settings], machine: Machine, tmp_path: Path) -> None:
     backend = """
 import json, sys

@@ -134,9 +134,8 @@ def merge(
 
     The wheels must be fetched.
     """
-    with disk.readable_by_all():
-        for package in packages:
-            _install(package, directory, prefix, interpreter, machine)
+    for package in packages:
+        _install(package, directory, prefix, interpreter, machine)
 
 
 def compile_bytecode(work: Path, names: list[str], *, interpreter: Interpreter, lower: tuple[Path, ...]) -> None:
