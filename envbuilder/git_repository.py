@@ -48,6 +48,15 @@ class GitRepository:
 
         Raises InvalidFileError for another way to fetch, and for what git could take for an option.
         """
+        try:
+            return cls._parse(url, secret, source)
+        except ValueError as cause:
+            # What stands in brackets is no address.
+            what = f"`{shown(redact(url))}` does not name a Git repository"
+            raise InvalidFileError(what, where=source, fix=_FIX) from cause
+
+    @classmethod
+    def _parse(cls, url: str, secret: Secret | None, source: Source) -> GitRepository:
         place = redact(url)
         kind, plus, rest = url.partition("+")
         if kind.lower() != "git" or not plus:

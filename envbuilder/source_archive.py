@@ -11,6 +11,7 @@ import requests
 
 from envbuilder import digest, disk, network, source_unpack
 from envbuilder.errors import InvalidFileError, Source, UnreachableError
+from envbuilder.secret import printable, redact
 from envbuilder.source_tree import SourceTree
 from envbuilder.url import without_credentials
 
@@ -42,7 +43,14 @@ def fetch(url: str, *, expected: Digest | None, machine: Machine, secret: Secret
     Without `expected` it is downloaded each time, and its digest is what came. Raises UnreachableError when it cannot
     be had, LockMismatchError when it is another one, InvalidFileError when it is larger than any source.
     """
-    shown = without_credentials(url)
+    try:
+        shown = without_credentials(url)
+    except ValueError as cause:
+        raise InvalidFileError(
+            f"`{printable(redact(url))}` is not a URL ({cause})",
+            where=Source(file=printable(redact(url))),
+            fix="write `https://HOST/NAME-VERSION.tar.gz`",
+        ) from cause
     address = url if secret is None else secret.value
     machine.sources.mkdir(parents=True, exist_ok=True)
     with network.session(machine.settings) as opened:

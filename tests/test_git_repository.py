@@ -66,6 +66,7 @@ def test_only_a_whole_commit_is_a_commit() -> None:
         ("git+ext::sh -c x", "not fetched by `ext:`"),
         ("git+https://h.example", "does not name a Git repository"),
         ("git+https://h.example/", "does not name a Git repository"),
+        ("git+https://[::x]/a", "does not name a Git repository"),
         ("git+https:///a", "does not name a Git repository"),
         ("git+https://-oProxyCommand=x/a", "does not name a Git repository"),
         ("git+ssh://-oProxyCommand=x/a", "does not name a Git repository"),

@@ -70,6 +70,11 @@ def test_a_login_is_used_and_not_kept(url: str, package_index: PackageIndex, mac
     assert "wrong" not in str(raised.value)
 
 
+def test_what_is_no_url_is_told(machine: Machine) -> None:
+    with pytest.raises(InvalidFileError, match="is not a URL"):
+        source_archive.fetch("https://[::x]/thing-1.0.tar.gz", expected=None, machine=machine)
+
+
 def test_an_archive_that_is_cut_off_or_too_large_leaves_nothing(
     url: str, package_index: PackageIndex, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
