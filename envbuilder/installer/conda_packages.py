@@ -24,7 +24,7 @@ from envbuilder.errors import (
     Source,
     UnreachableError,
 )
-from envbuilder.installer import conda_fetch, merge_trees, wheels
+from envbuilder.installer import conda_fetch, conda_link, merge_trees, wheels
 from envbuilder.secret import visible
 
 if TYPE_CHECKING:
@@ -364,7 +364,9 @@ def _child(
 
 def _key(package: CondaPackage, python: CondaPackage, prefix: str) -> str:
     described = _described(package, "", None)
-    key = digest.short(digest.of_json([described, python.sha256, prefix, layer.LAYOUT_VERSION]))
+    # What links them decides what is in their records.
+    linker = digest.of_file(Path(conda_link.__file__))
+    key = digest.short(digest.of_json([described, python.sha256, prefix, linker, layer.LAYOUT_VERSION]))
     return f"{package.name}-{package.version}-{key}"
 
 
