@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from envbuilder import proxy
 from envbuilder.errors import (
     DiskFullError,
     EngineMissingError,
@@ -178,9 +179,9 @@ def _fix(text: str, target: Target) -> str:
 
 def _unreachable(text: str, url: str | None, asked: Asked, settings: CondaSettings) -> UnreachableError:
     channel = _named_channel(url or text, asked.channels, settings)
-    proxy = _proxy(text, settings)
+    through = _proxy(text, settings)
     what, fix = next((words for pattern, words in _FAILURES if re.search(pattern, text)), _NO_ANSWER)
-    if (what, fix) == _NO_ANSWER and proxy is not None and _CONNECT.search(text):
+    if (what, fix) == _NO_ANSWER and through is not None and _CONNECT.search(text):
         what, fix = _PROXY
     elif (what, fix) == _NO_ANSWER and settings.settings.offline:
         what, fix = _OFFLINE
@@ -188,7 +189,7 @@ def _unreachable(text: str, url: str | None, asked: Asked, settings: CondaSettin
     shown = what.format(
         channel=f"the channel `{channel.name}`" if channel is not None else "a channel",
         url=channel.urls[0] if channel is not None else "the address",
-        proxy=f" {proxy}" if proxy is not None else "",
+        proxy=f" {through}" if through is not None else "",
         status=status[1] if status is not None else "",
     )
     return UnreachableError(f"{shown}\n{_shown(text)}", where=channel.source if channel is not None else None, fix=fix)
@@ -214,14 +215,5 @@ def _named_channel(text: str, channels: tuple[Channel, ...], settings: CondaSett
 def _proxy(text: str, settings: CondaSettings) -> str | None:
     """Return the host of the proxy that the request which the text names went through."""
     found = re.search(r"https?://[^\s)]+", text)
-    parts = urlsplit(found[0] if found is not None else "")
-    environ = dict(settings.settings.environ)
-    names = (f"{parts.scheme}_proxy", f"{parts.scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
-    proxy = next((environ[name] for name in names if environ.get(name)), None)
-    if proxy is None or not parts.scheme:
-        return None
-    direct = [one.strip().lstrip(".") for one in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(",")]
-    host = parts.hostname or ""
-    if any(one == "*" or (one and (host == one or host.endswith(f".{one}"))) for one in direct):
-        return None
-    return urlsplit(proxy if "://" in proxy else f"http://{proxy}").netloc.rpartition("@")[2]
+    through = proxy.find(found[0], dict(settings.settings.environ)) if found is not None else None
+    return urlsplit(through).netloc.rpartition("@")[2] if through is not None else None

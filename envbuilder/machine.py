@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from envbuilder.image_store import ImageStore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
+    from envbuilder.package_index import PackageIndex
     from envbuilder.reporter import Reporter
     from envbuilder.settings import Settings
 
@@ -20,6 +22,10 @@ class Machine:
 
     settings: Settings
     reporter: Reporter
+
+    def asking(self, indexes: Iterable[PackageIndex]) -> Machine:
+        """Return the machine with the package indexes of an environment before, or instead of, its own."""
+        return replace(self, settings=self.settings.asking(indexes))
 
     @property
     def store(self) -> ImageStore:

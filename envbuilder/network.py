@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from envbuilder import digest, disk
+from envbuilder import digest, disk, proxy
 from envbuilder.errors import LockMismatchError, Source, UnreachableError
 from envbuilder.url import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from envbuilder.digest import Digest
@@ -27,8 +28,26 @@ _TIMEOUT: Final = (10, 60)
 _RETRIES: Final = 3
 
 
-def session(settings: Settings) -> requests.Session:
-    """Return a session that trusts the settings' CA, and retries what can succeed later (5xx, 429, broken connects)."""
+class _Adapter(HTTPAdapter):
+    """Sends each request, a redirected one too, through the proxy that the settings' variables name for its URL."""
+
+    def __init__(self, environ: Mapping[str, str], *, max_retries: Retry) -> None:
+        self._environ = environ
+        super().__init__(max_retries=max_retries, pool_maxsize=16)
+
+    def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:  # noqa: ANN401 - passed on
+        through = proxy.find(request.url or "", self._environ)
+        options["proxies"] = {} if through is None else {urlsplit(request.url or "").scheme: through}
+        return super().send(request, *arguments, **options)
+
+
+def session(
+    settings: Settings, *, auth: Callable[[requests.PreparedRequest], requests.PreparedRequest] | None = None
+) -> requests.Session:
+    """Return a session that trusts the settings' CA, and retries what can succeed later (5xx, 429, broken connects).
+
+    `auth` lets its requests in; without, .netrc does.
+    """
     opened = requests.Session()
     retry = Retry(
         total=_RETRIES,
@@ -39,7 +58,8 @@ def session(settings: Settings) -> requests.Session:
         # A server may ask for hours.
         respect_retry_after_header=False,
     )
-    adapter = HTTPAdapter(max_retries=retry, pool_maxsize=16)
+    adapter = _Adapter(dict(settings.environ), max_retries=retry)
+    opened.auth = auth
     opened.mount("https://", adapter)
     opened.mount("http://", adapter)
     if settings.ca_file is not None:

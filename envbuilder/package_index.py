@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from envbuilder.problems import shown
 from envbuilder.secret import Secret
+from envbuilder.url import without_credentials
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from envbuilder.errors import Source
     from envbuilder.fields import Stated
     from envbuilder.problems import Problems
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
 IndexKind = Literal["index_url", "extra_index_url", "find_links"]
 KINDS: Final[tuple[IndexKind, ...]] = get_args(IndexKind)
 
+_TOKEN: Final = re.compile(r"/t/[^/?#]+(?=/|\Z)")
+"""How the indexes of conda's servers spell a token, as its channels do: `https://HOST/t/TOKEN/OWNER/simple`."""
+
+_FOLDER: Final = re.compile(r"file:|[./~]|(?![A-Za-z][A-Za-z0-9+.-]*:)")
 _URL: Final = re.compile(r"https?://[A-Za-z0-9._~:/@*%+,=?&\[\]-]+", re.IGNORECASE)
 
 
@@ -59,9 +66,41 @@ def read(kind: IndexKind, stated: Stated[str], problems: Problems) -> PackageInd
     """Read a URL that the workspace states; what is wrong with it is added to `problems`."""
     secret = Secret.find(stated.value)
     url = stated.value if secret is None else secret.shown
+    if kind == "find_links" and not is_index_url(url) and _FOLDER.match(url):
+        problems.add(
+            f"`{shown(url)}` is a folder of this machine, where nobody else finds what a lock names",
+            where=stated.source,
+            fix="serve it, e.g. `python -m http.server --directory FOLDER`, and name the URL of that",
+        )
+        return None
     if not is_index_url(url):
         problems.add(
             f"`{shown(url)}` is not the URL of a package index", where=stated.source, fix="write `https://HOST/simple`"
         )
         return None
     return PackageIndex(kind=kind, url=url, secret=secret, source=stated.source)
+
+
+def without_token(url: str, addresses: Iterable[str]) -> str:
+    """Return `url` without the token in its path that one of the indexes at `addresses` has at the same place."""
+    for before, token in tokens(addresses):
+        if url.startswith(f"{before}{token}/"):
+            return before + url[len(before) + len(token) :]
+    return url
+
+
+def with_token(url: str, addresses: Iterable[str]) -> str:
+    """Return `url`, which a lock names without a token, with that of the index at the same place."""
+    for before, token in tokens(addresses):
+        if url.startswith(f"{before}/") and not url.startswith(f"{before}{token}/"):
+            return f"{before}{token}{url[len(before) :]}"
+    return url
+
+
+def tokens(addresses: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Give what is before the token in an address, without user and password, and the token as it is written."""
+    for address in addresses:
+        plain = without_credentials(address)
+        found = _TOKEN.search(plain)
+        if found is not None:
+            yield plain[: found.start()], found[0]

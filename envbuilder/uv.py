@@ -16,6 +16,7 @@ from packaging.utils import parse_wheel_filename
 from envbuilder import digest, package_index, process
 from envbuilder.errors import EngineMissingError, LockImpossibleError, UnreachableError
 from envbuilder.locked import LockedPackage
+from envbuilder.secret import visible
 from envbuilder.url import without_credentials
 
 if sys.version_info >= (3, 11):
@@ -39,7 +40,9 @@ _NETWORK: Final = re.compile(
     re.IGNORECASE,
 )
 _CERTIFICATE: Final = re.compile(r"invalid peer certificate|UnknownIssuer|certificate verify", re.IGNORECASE)
-_NOT_LET_IN: Final = re.compile(r"lack of valid authentication credentials|could not be queried due to .*\b40[13]\b")
+_NOT_LET_IN: Final = re.compile(
+    r"lack of valid authentication credentials|(could not be queried due to|returned a) .*\b40[13]\b"
+)
 _SOME_MICRO: Final = 99
 """Later than every release of a minor version."""
 
@@ -128,7 +131,8 @@ def compile_lines(  # noqa: PLR0913 - uv has as many wishes
         )
         locked = tomllib.loads(pylock.read_text(encoding="utf-8"))
     ranks = target.tags(python_version)
-    packages = (_package(item, edges, ranks, given or {}) for item in locked.get("packages", ()))
+    addresses = settings.asking(indexes).index_addresses
+    packages = (_package(item, edges, ranks, addresses, given or {}) for item in locked.get("packages", ()))
     return tuple(sorted(packages, key=lambda package: package.name))
 
 
@@ -155,7 +159,11 @@ def _only_wheels(folder: Path, sources: tuple[SourceMetadata, ...]) -> list[str]
 
 
 def _package(
-    item: dict[str, Any], edges: dict[str, list[str]], ranks: dict[Tag, int], given: Mapping[str, LockedPackage]
+    item: dict[str, Any],
+    edges: dict[str, list[str]],
+    ranks: dict[Tag, int],
+    addresses: tuple[str, ...],
+    given: Mapping[str, LockedPackage],
 ) -> LockedPackage:
     name = str(item["name"])
     dependencies = tuple(sorted(edges.get(name, ())))
@@ -179,7 +187,7 @@ def _package(
     return LockedPackage(
         name=name,
         version=str(item["version"]),
-        url=without_credentials(url),
+        url=package_index.without_token(without_credentials(url), addresses),
         sha256=digest.of_hex(sha256),
         dependencies=dependencies,
     )
@@ -208,18 +216,18 @@ def _compile(
     indexes: tuple[PackageIndex, ...],
     arguments: tuple[str, ...],
 ) -> None:
-    environ = settings.program_environ()
+    environ = {**settings.program_environ(), **dict(settings.keyring_environ)}
     environ.update(UV_PYTHON_DOWNLOADS="never", UV_NO_PROGRESS="1", NO_COLOR="1", MACOSX_DEPLOYMENT_TARGET=target.macos)
     # Indexes may carry credentials: not on a command line that every user of the machine can list.
-    by_kind = {kind: [one.address for one in indexes if one.kind == kind] for kind in package_index.KINDS}
-    main = by_kind["index_url"] or ([settings.index_url] if settings.index_url is not None else [])
-    extra = [*by_kind["extra_index_url"], *settings.extra_index_urls]
-    if main:
-        environ["UV_DEFAULT_INDEX"] = main[0]
-    if extra:
-        environ["UV_INDEX"] = " ".join(extra)
-    if by_kind["find_links"]:
-        environ["UV_FIND_LINKS"] = ",".join(by_kind["find_links"])
+    asked = settings.asking(indexes)
+    if asked.index_url is not None:
+        environ["UV_DEFAULT_INDEX"] = asked.index_url
+    if asked.extra_index_urls:
+        environ["UV_INDEX"] = " ".join(asked.extra_index_urls)
+    if asked.find_links:
+        environ["UV_FIND_LINKS"] = ",".join(url.replace(",", "%2C") for url in asked.find_links)
+    if asked.keyring:
+        environ["UV_KEYRING_PROVIDER"] = "subprocess"
     command = (
         find(),
         "pip",
@@ -236,7 +244,7 @@ def _compile(
         *arguments,
     )
     finished = process.run(
-        command, environ=environ, cwd=folder, on_line=lambda line: reporter.line("lock", line), timeout=600
+        command, environ=environ, cwd=folder, on_line=lambda line: reporter.line("lock", visible(line)), timeout=600
     )
     if not finished.ok:
         raise _error(finished.tail, settings)
@@ -251,8 +259,7 @@ def _shown(tail: tuple[str, ...]) -> str:
     """Return what uv said, without its hints, which name options of its own, and without credentials."""
     lines = (line.strip() for line in tail)
     kept = [line for line in lines if line and not line.startswith(("hint:", "warning:"))]
-    text = "\n".join(line.removeprefix("error: ").removeprefix("cause: ") for line in kept)
-    return re.sub(r"(https?://)[^/\s@]+@", r"\1***@", text)
+    return "\n".join(visible(line.removeprefix("error: ").removeprefix("cause: ")) for line in kept)
 
 
 def _error(tail: tuple[str, ...], settings: Settings) -> LockImpossibleError | UnreachableError:
@@ -269,7 +276,8 @@ def _error(tail: tuple[str, ...], settings: Settings) -> LockImpossibleError | U
         )
     if _NOT_LET_IN.search(text) or (_DENIED.search(text) and "no solution" not in text.lower()):
         return UnreachableError(
-            f"the package index refused\n{shown}", fix="check the user and password of the index, or of its netrc entry"
+            f"the package index refused\n{shown}",
+            fix="check the user and password: in the index's URL, in .netrc, or what `keyring get URL USER` prints",
         )
     if _NETWORK.search(text):
         return UnreachableError(

@@ -56,6 +56,10 @@ class Workspace:
         found = {
             "ENVBUILDER_INDEX_URL": defaults.index_url.address if defaults.index_url is not None else "",
             "ENVBUILDER_EXTRA_INDEX_URLS": " ".join(one.address for one in defaults.extra_index_urls),
+            "ENVBUILDER_FIND_LINKS": " ".join(one.address for one in defaults.find_links),
+            "ENVBUILDER_KEYRING": defaults.keyring.value if defaults.keyring is not None else "",
+            "ENVBUILDER_PROXY": defaults.proxy.raw if defaults.proxy is not None else "",
+            "ENVBUILDER_NO_PROXY": ",".join(defaults.no_proxy),
             "ENVBUILDER_CHANNEL_ALIAS": defaults.channel_alias.raw if defaults.channel_alias is not None else "",
             "ENVBUILDER_CHANNEL_MIRRORS": " ".join(f"{of.raw}={by.raw}" for of, by in defaults.channel_mirrors),
             "ENVBUILDER_CA_FILE": "",

@@ -26,6 +26,7 @@ from envbuilder.yaml_text import EMPTY, Node, load
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from envbuilder.package_index import IndexKind
     from envbuilder.python_request import PythonRequest
 
 FILE: Final = "envbuilder.yaml"
@@ -37,12 +38,18 @@ _DEFAULTS: Final = (
     "platform",
     "index_url",
     "extra_index_urls",
+    "find_links",
+    "keyring",
     "channel_alias",
     "channel_mirrors",
+    "proxy",
+    "no_proxy",
     "ca_file",
 )
 _ENGINES: Final = ("auto", "docker", "oci")
 _PLATFORMS: Final = ("linux/amd64", "linux/arm64")
+_KEYRING: Final = ("disabled", "subprocess")
+_PROXY: Final = re.compile(r"(https?|socks5h?)://([^\s/@]+@)?[^\s/@:]+(:\d{1,5})?/?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +63,18 @@ class Defaults:
     platform: Stated[str] | None = None
     index_url: PackageIndex | None = None
     extra_index_urls: tuple[PackageIndex, ...] = ()
+    find_links: tuple[PackageIndex, ...] = ()
+    """Pages with links to wheels."""
+    keyring: Stated[str] | None = None
+    """How passwords of indexes are looked up in a keyring, in pip's and uv's words."""
     channel_alias: Line | None = None
     """What the names of conda channels are below."""
     channel_mirrors: tuple[tuple[Line, Line], ...] = ()
     """Who is asked instead of an address; the lock keeps the address."""
+    proxy: Line | None = None
+    """What everything over http(s) goes through."""
+    no_proxy: tuple[str, ...] = ()
+    """Hosts, domains and networks that are reached without it."""
     ca_file: Stated[str] | None = None
     """The path of a PEM file, relative to the workspace."""
 
@@ -164,21 +179,49 @@ def _defaults(members: Mapping[str, Node], source: Source, problems: Problems) -
             elif base is not None:
                 by_python.append((minor, base))
     index = get_text(members, "index_url", source, problems)
-    extra = [
-        package_index.read("extra_index_url", one, problems)
-        for one in get_texts(members, "extra_index_urls", source, problems)
-    ]
     return Defaults(
         base=read_image(members, "base_image", source, problems) if not isinstance(bases, Mapping) else None,
         bases=tuple(by_python),
         engine=_one_of(members, "engine", _ENGINES, source, problems),
         platform=_one_of(members, "platform", _PLATFORMS, source, problems),
         index_url=package_index.read("index_url", index, problems) if index is not None else None,
-        extra_index_urls=tuple(one for one in extra if one is not None),
+        extra_index_urls=_indexes("extra_index_url", members, "extra_index_urls", source, problems),
+        find_links=_indexes("find_links", members, "find_links", source, problems),
+        keyring=_one_of(members, "keyring", _KEYRING, source, problems),
         channel_alias=_address(get_text(members, "channel_alias", source, problems), problems),
         channel_mirrors=tuple(_mirrors(members, source, problems)),
+        proxy=_proxy(get_text(members, "proxy", source, problems), problems),
+        no_proxy=tuple(_directs(get_texts(members, "no_proxy", source, problems), problems)),
         ca_file=get_text(members, "ca_file", source, problems),
     )
+
+
+def _indexes(
+    kind: IndexKind, members: Mapping[str, Node], key: str, source: Source, problems: Problems
+) -> tuple[PackageIndex, ...]:
+    read = [package_index.read(kind, one, problems) for one in get_texts(members, key, source, problems)]
+    return tuple(one for one in read if one is not None)
+
+
+def _proxy(stated: Stated[str] | None, problems: Problems) -> Line | None:
+    if stated is None or _PROXY.fullmatch(stated.value):
+        return Line.of(stated.value, source=stated.source) if stated is not None else None
+    problems.add(
+        f"`{shown(stated.value)}` is not the URL of a proxy", where=stated.source, fix="write `http://HOST:PORT`"
+    )
+    return None
+
+
+def _directs(stated: Iterable[Stated[str]], problems: Problems) -> Iterable[str]:
+    for one in stated:
+        if re.fullmatch(r"[A-Za-z0-9._:*/\[\]-]+", one.value):
+            yield one.value
+        else:
+            problems.add(
+                f"`{shown(one.value)}` is not a host",
+                where=one.source,
+                fix="write a host, a domain such as `.example`, or a network such as `10.0.0.0/8`",
+            )
 
 
 def _mirrors(members: Mapping[str, Node], source: Source, problems: Problems) -> Iterable[tuple[Line, Line]]:

@@ -97,6 +97,12 @@ class PackageIndex:
     host: str
     scheme: str = "http"
     login: tuple[str, str] | None = None
+    token: str | None = None
+    """Token that every path must begin with, as anaconda's servers want it: `/t/TOKEN/…`."""
+
+    redirects: dict[str, str] = field(default_factory=dict)
+    """Path → where the answer sends one."""
+
     files: dict[str, bytes] = field(default_factory=dict)
     cut_off: set[str] = field(default_factory=set)
     """File names of which only the first half is sent."""
@@ -116,6 +122,11 @@ class PackageIndex:
         user, password = self.login or LOGIN
         return f"{self.scheme}://{user}:{password}@{self.host}/simple"
 
+    @property
+    def before(self) -> str:
+        """What every path begins with."""
+        return f"/t/{self.token}" if self.token is not None else ""
+
     def file_url(self, name: str) -> str:
         return f"{self.scheme}://{self.host}/files/{name}"
 
@@ -129,7 +140,7 @@ class PackageIndex:
             return self.files.get(name)
         found = sorted(file for file in self.files if file.partition("-")[0].replace("_", "-").lower() == name)
         links = (
-            f'<a href="/files/{file}#sha256={hashlib.sha256(self.files[file]).hexdigest()}">{file}</a>'
+            f'<a href="{self.before}/files/{file}#sha256={hashlib.sha256(self.files[file]).hexdigest()}">{file}</a>'
             for file in found
         )
         return "<!DOCTYPE html><html><body>{}</body></html>".format("\n".join(links)).encode() if found else None
@@ -137,7 +148,10 @@ class PackageIndex:
 
 @contextmanager
 def running_index(
-    *, login: tuple[str, str] | None = None, certificate: tuple[Path, Path] | None = None
+    *,
+    login: tuple[str, str] | None = None,
+    token: str | None = None,
+    certificate: tuple[Path, Path] | None = None,
 ) -> Iterator[PackageIndex]:
     """Serve an empty index until the block ends; `certificate` is its PEM file and its key."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -147,7 +161,10 @@ def running_index(
         # Handshakes wait until a thread of its own reads the connection.
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     index = PackageIndex(
-        host=f"127.0.0.1:{server.server_address[1]}", scheme="https" if certificate else "http", login=login
+        host=f"127.0.0.1:{server.server_address[1]}",
+        scheme="https" if certificate else "http",
+        login=login,
+        token=token,
     )
     _Handler.indexes[server.server_address[1]] = index
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
@@ -186,7 +203,13 @@ class _Handler(BaseHTTPRequestHandler):
         if index.login is not None and self.headers.get("Authorization") != _basic(index.login):
             self._send(401, b"", body=body)
             return
-        found = index.page(self.path)
+        if not self.path.startswith(f"{index.before}/"):
+            self._send(403, b"", body=body)
+            return
+        if self.path in index.redirects:
+            self._send(302, b"", body=body, location=index.redirects[self.path])
+            return
+        found = index.page(self.path.removeprefix(index.before))
         name = self.path.rpartition("/")[2]
         if found is not None and name in index.cut_off:
             self._send(200, found[: len(found) // 2], body=body, length=len(found))
@@ -194,8 +217,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._send(404 if found is None else 200, found or b"", body=body)
 
-    def _send(self, status: int, data: bytes, *, body: bool, length: int | None = None) -> None:
+    def _send(self, status: int, data: bytes, *, body: bool, length: int | None = None, location: str = "") -> None:
         self.send_response(status)
+        if location:
+            self.send_header("Location", location)
         if status == 401:
             self.send_header("WWW-Authenticate", 'Basic realm="tests"')
         self.send_header("Content-Type", "text/html" if data.startswith(b"<!") else "application/octet-stream")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,12 +12,15 @@ from envbuilder.fields import Stated
 from envbuilder.package_index import PackageIndex, is_index_url, normal_url
 from envbuilder.problems import Problems
 
+if TYPE_CHECKING:
+    from envbuilder.package_index import IndexKind
+
 SOURCE = Source(file="envbuilder.yaml", key="allowed_indexes[0]")
 
 
-def read(url: str) -> tuple[PackageIndex | None, Problems]:
+def read(url: str, kind: IndexKind = "extra_index_url") -> tuple[PackageIndex | None, Problems]:
     problems = Problems()
-    return package_index.read("extra_index_url", Stated(value=url, source=SOURCE), problems), problems
+    return package_index.read(kind, Stated(value=url, source=SOURCE), problems), problems
 
 
 def test_an_index_keeps_its_credentials_apart() -> None:
@@ -71,3 +76,32 @@ def test_the_one_spelling_is_its_own_and_stays_on_its_host(path: str, user: str)
 )
 def test_an_index_is_reached_by_http(url: str, expected: bool) -> None:  # noqa: FBT001 - a table's column
     assert is_index_url(url) is expected
+
+
+@pytest.mark.parametrize("url", ["/srv/wheels", "wheels", "./wheels", "~/wheels", "file:///srv/wheels"])
+def test_a_folder_of_links_is_told_what_to_do(url: str) -> None:
+    found, problems = read(url, "find_links")
+    assert found is None
+    (problem,) = problems.found
+    assert problem.what == f"`{url}` is a folder of this machine, where nobody else finds what a lock names"
+    assert problem.fix == "serve it, e.g. `python -m http.server --directory FOLDER`, and name the URL of that"
+    assert "not the URL" in read("ftp://h/wheels", "find_links")[1].found[0].what
+
+
+TOKENS = ("https://u:p@h/t/tk-1/owner/simple", "https://h/plain/simple", "https://m/conda/t/tk-2")
+
+
+@pytest.mark.parametrize(
+    ("locked", "asked"),
+    [
+        ("https://h/owner/simple/a/a.whl", "https://h/t/tk-1/owner/simple/a/a.whl"),
+        ("https://m/conda/files/a.whl", "https://m/conda/t/tk-2/files/a.whl"),
+        ("https://m/files/a.whl", "https://m/files/a.whl"),
+        ("https://other/t/torch/torch.whl", "https://other/t/torch/torch.whl"),
+    ],
+)
+def test_a_token_in_the_path_is_taken_out_and_put_in_again(locked: str, asked: str) -> None:
+    assert package_index.without_token(asked, TOKENS) == locked
+    assert package_index.with_token(locked, TOKENS) == asked
+    assert package_index.with_token(asked, TOKENS) == asked
+    assert package_index.without_token(locked, TOKENS) == locked

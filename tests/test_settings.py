@@ -5,11 +5,17 @@ from typing import TYPE_CHECKING
 import platformdirs
 import pytest
 
+from envbuilder import package_index
+from envbuilder.errors import InvalidFileError, Source
+from envbuilder.fields import Stated
+from envbuilder.problems import Problems
 from envbuilder.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from envbuilder.package_index import IndexKind
 
 NO_PIP = {"PIP_CONFIG_FILE": "/dev/null"}
 
@@ -164,6 +170,121 @@ def test_programs_trust_the_ca_file(tmp_path: Path) -> None:
     found = read({**NO_PIP, "ENVBUILDER_CA_FILE": str(ca), "SSL_CERT_FILE": "/other"}, tmp_path)
     assert found.program_environ()["SSL_CERT_FILE"] == str(ca)
     assert dict(found.environ)["SSL_CERT_FILE"] == "/other"
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, ("file",)),
+        ({"PIP_FIND_LINKS": f"/srv/wheels {index('a')}\n{index('b')}"}, ("a", "b")),
+        ({"PIP_FIND_LINKS": index("a"), "ENVBUILDER_FIND_LINKS": f"{index('c')} {index('d')}"}, ("c", "d")),
+        ({"ENVBUILDER_FIND_LINKS": ""}, ()),
+    ],
+    ids=["file", "pip's variable", "our variable", "an empty variable means none"],
+)
+def test_the_nearest_pages_of_links_win(environ: dict[str, str], expected: tuple[str, ...], tmp_path: Path) -> None:
+    conf = write(tmp_path / "pip.conf", f"[global]\nfind-links =\n    {index('file')}\n    /srv/wheels\n")
+    found = read({"PIP_CONFIG_FILE": str(conf), **environ}, tmp_path)
+    assert found.find_links == tuple(index(name) for name in expected)
+    assert found.index_addresses == found.find_links
+
+
+@pytest.mark.parametrize(
+    ("environ", "on"),
+    [
+        ({}, True),
+        ({"PIP_KEYRING_PROVIDER": "subprocess"}, True),
+        ({"PIP_KEYRING_PROVIDER": "disabled"}, False),
+        ({"PIP_KEYRING_PROVIDER": "auto"}, False),
+        ({"ENVBUILDER_KEYRING": "disabled"}, False),
+        ({"PIP_KEYRING_PROVIDER": "disabled", "ENVBUILDER_KEYRING": "subprocess"}, True),
+    ],
+)
+def test_the_keyring_is_asked_when_it_was_said(environ: dict[str, str], on: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    conf = write(tmp_path / "pip.conf", "[global]\nkeyring-provider = import\n")
+    more = {"PYTHON_KEYRING_BACKEND": "x.Y", "XDG_DATA_HOME": "/data", "AWS_PROFILE": "p"}
+    found = read({"PIP_CONFIG_FILE": str(conf), **more, **environ}, tmp_path)
+    assert found.keyring is on
+    assert dict(found.keyring_environ) == (more if on else {})
+    assert not set(more) & set(found.program_environ())
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, "http://file.example:3128"),
+        ({"PIP_PROXY": "pip.example:3128"}, "http://pip.example:3128"),
+        ({"PIP_PROXY": "http://pip.example", "HTTPS_PROXY": "http://usual.example"}, "http://usual.example"),
+        ({"ENVBUILDER_PROXY": "http://own.example", "HTTPS_PROXY": "http://usual.example"}, "http://own.example"),
+    ],
+    ids=["pip's file", "pip's variable", "the usual variable", "our variable"],
+)
+def test_the_nearest_proxy_wins(environ: dict[str, str], expected: str, tmp_path: Path) -> None:
+    conf = write(tmp_path / "pip.conf", "[global]\nproxy = http://file.example:3128\n")
+    given = {"PIP_CONFIG_FILE": str(conf), "NO_PROXY": "localhost", "ENVBUILDER_NO_PROXY": ".in.example", **environ}
+    found = read(given, tmp_path).program_environ()
+    assert found["HTTPS_PROXY"] == expected
+    assert found.get("https_proxy", expected) == expected
+    assert found["NO_PROXY"] == found["no_proxy"] == ".in.example"
+
+
+def test_all_that_is_wrong_with_our_own_variables_is_told_at_once(tmp_path: Path) -> None:
+    environ = {
+        "ENVBUILDER_INDEX_URL": "ftp://u:canary@index.example",
+        "ENVBUILDER_EXTRA_INDEX_URLS": f"{index('a')} file:///srv/simple",
+        "ENVBUILDER_FIND_LINKS": f"{index('a')} /srv/wheels",
+        "ENVBUILDER_KEYRING": "yes",
+        "ENVBUILDER_CA_FILE": "/absent.pem",
+    }
+    with pytest.raises(InvalidFileError) as raised:
+        read({**NO_PIP, **environ}, tmp_path)
+    assert "canary" not in str(raised.value)
+    assert [(problem.what, str(problem.where), problem.fix) for problem in raised.value.problems] == [
+        ("`yes` is not a keyring provider", "ENVBUILDER_KEYRING", "write `disabled` or `subprocess`"),
+        (
+            "`ftp://***@index.example` is not the URL of a package index",
+            "ENVBUILDER_INDEX_URL",
+            "write `https://HOST/simple`",
+        ),
+        (
+            "`file:///srv/simple` is not the URL of a package index",
+            "ENVBUILDER_EXTRA_INDEX_URLS",
+            "write `https://HOST/simple`",
+        ),
+        (
+            "`/srv/wheels` is a folder of this machine, where nobody else finds what a lock names",
+            "ENVBUILDER_FIND_LINKS",
+            "serve it, e.g. `python -m http.server --directory FOLDER`, and name the URL of that",
+        ),
+        (
+            "there is no such file of certificates",
+            "ENVBUILDER_CA_FILE=/absent.pem",
+            "correct the path, or unset ENVBUILDER_CA_FILE",
+        ),
+    ]
+
+
+def test_a_broken_url_of_pip_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFileError, match="cannot be read"):
+        read({**NO_PIP, "PIP_INDEX_URL": "https://[index.example/simple"}, tmp_path)
+
+
+def test_the_indexes_of_an_environment_come_before_the_machines_and_no_password_is_shown(tmp_path: Path) -> None:
+    machine = read({**NO_PIP, "ENVBUILDER_INDEX_URL": index("m"), "ENVBUILDER_EXTRA_INDEX_URLS": index("e")}, tmp_path)
+    problems = Problems()
+    places: tuple[tuple[IndexKind, str], ...] = (
+        ("index_url", index("u:canary@own")),
+        ("extra_index_url", index("e2")),
+        ("extra_index_url", index("e")),
+        ("find_links", index("f")),
+    )
+    named = [package_index.read(kind, Stated(value=url, source=Source(file="x")), problems) for kind, url in places]
+    asked = machine.asking(one for one in named if one is not None)
+    assert asked.index_url == index("u:canary@own")
+    assert asked.extra_index_urls == (index("e2"), index("e"))
+    assert asked.find_links == (index("f"),)
+    assert machine.asking(()) == machine
+    assert "canary" not in repr(asked)
 
 
 def test_offline_is_kept(tmp_path: Path) -> None:

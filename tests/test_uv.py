@@ -239,7 +239,9 @@ def test_an_index_that_refuses_is_told_without_the_password(
     assert isinstance(error, UnreachableError)
     (problem,) = error.problems
     assert problem.what.startswith("the package index refused\n")
-    assert problem.fix == "check the user and password of the index, or of its netrc entry"
+    assert problem.fix == (
+        "check the user and password: in the index's URL, in .netrc, or what `keyring get URL USER` prints"
+    )
     assert "wr0ng" not in str(error)
 
 

@@ -112,12 +112,25 @@ def test_what_a_rule_names_must_be_there(folder: Path, rule: str, what: str, whe
 
 
 def test_the_defaults_are_settings(folder: Path) -> None:
-    text = "defaults: {index_url: 'https://u:s3cret@i/s', extra_index_urls: [https://e, https://f], ca_file: ca.pem}"
+    text = """
+defaults:
+  index_url: https://u:s3cret@i/s
+  extra_index_urls: [https://e, https://f]
+  find_links: [https://g, https://h]
+  keyring: subprocess
+  proxy: http://u:s3cret@p:1
+  no_proxy: [a, .b]
+  ca_file: ca.pem
+"""
     (folder / "envbuilder.yaml").write_text(text)
     workspace = Workspace.read(folder)
     assert workspace.variables == {
         "ENVBUILDER_INDEX_URL": "https://u:s3cret@i/s",
         "ENVBUILDER_EXTRA_INDEX_URLS": "https://e https://f",
+        "ENVBUILDER_FIND_LINKS": "https://g https://h",
+        "ENVBUILDER_KEYRING": "subprocess",
+        "ENVBUILDER_PROXY": "http://u:s3cret@p:1",
+        "ENVBUILDER_NO_PROXY": "a,.b",
         "ENVBUILDER_CA_FILE": str(folder / "ca.pem"),
     }
     assert "s3cret" not in repr(workspace)

@@ -32,6 +32,10 @@ defaults:
   platform: linux/amd64
   index_url: https://u:s3cret@i.example/simple
   extra_index_urls: [https://e.example/simple]
+  find_links: [https://l:s3cret@l.example/wheels/]
+  keyring: subprocess
+  proxy: http://u:s3cret@proxy.example:3128
+  no_proxy: [.in.example, 10.0.0.0/8, "[::1]", "*"]
   ca_file: ca.pem
 allowed_indexes: [https://A.example/simple/, https://u:s3cret@b.example/]
 environments:
@@ -56,6 +60,15 @@ def test_everything_is_read() -> None:
     assert found.defaults.index_url is not None
     assert found.defaults.index_url.address == "https://u:s3cret@i.example/simple"
     assert [one.url for one in found.defaults.extra_index_urls] == ["https://e.example/simple"]
+    assert [one.address for one in found.defaults.find_links] == ["https://l:s3cret@l.example/wheels/"]
+    assert found.defaults.keyring is not None
+    assert found.defaults.proxy is not None
+    assert found.defaults.keyring.value == "subprocess"
+    assert (found.defaults.proxy.raw, found.defaults.proxy.value) == (
+        "http://u:s3cret@proxy.example:3128",
+        "http://***@proxy.example:3128",
+    )
+    assert found.defaults.no_proxy == (".in.example", "10.0.0.0/8", "[::1]", "*")
     assert found.allowed_indexes == ("https://a.example/simple", "https://b.example")
     versions = found.versions_of("slim")
     assert versions.default is not None
@@ -151,6 +164,15 @@ def test_a_rule_is_for_models_that_all_its_conditions_hold_for(
         ("defaults: {platform: linux}", "`linux` is not known here", "defaults.platform"),
         ("defaults: {index_url: h}", "`h` is not the URL of a package index", "defaults.index_url"),
         ("defaults: {extra_index_urls: [h]}", "`h` is not the URL of a package index", "defaults.extra_index_urls[0]"),
+        (
+            "defaults: {find_links: [./wheels]}",
+            "`./wheels` is a folder of this machine, where nobody else finds what a lock names",
+            "defaults.find_links[0]",
+        ),
+        ("defaults: {keyring: import}", "`import` is not known here", "defaults.keyring"),
+        ("defaults: {proxy: 'u:s3cret@h:1'}", "`***@h:1` is not the URL of a proxy", "defaults.proxy"),
+        ("defaults: {proxy: [x]}", "expected text, got a list", "defaults.proxy"),
+        ("defaults: {no_proxy: ['a, b']}", "`a, b` is not a host", "defaults.no_proxy[0]"),
         ("allowed_indexes: ['u:s3cret@h']", "`***@h` is not the URL of a package index", "allowed_indexes[0]"),
         ("environments: {a: {defualt: 1}}", "`defualt` is not known here", "environments.a.defualt"),
         ("environments: {a: {labels: {b: [1]}}}", "expected text, got a list", "environments.a.labels.b"),

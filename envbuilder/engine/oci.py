@@ -64,7 +64,7 @@ def build(plan: ImagePlan, *, machine: Machine) -> BuiltImage:
     base = _layers_of(plan.base)
     # A layer with a comment is one of ours.
     made: list[tuple[Layer, bool]] = [(replace(item, comment=""), True) for item in base.layers]
-    made += assembly.layers(plan, base, machine=machine)
+    made += assembly.layers(plan, base, machine=machine.asking(plan.spec.indexes))
     image = Image(platform=base.platform, config=plan.config, layers=tuple(item for item, _ in made))
     descriptor = machine.store.add_image(image)
     return _built(descriptor, image, reused=tuple(reused for _, reused in made))

@@ -65,7 +65,9 @@ def fetch(packages: Iterable[LockedPackage], machine: Machine) -> None:
     missing = [package for package in packages if not wheel_path(package, machine.wheels).exists()]
     if not missing:
         return
-    from envbuilder import network  # noqa: PLC0415 - slow to import, and most builds download nothing
+    # Slow to import, and most builds download nothing.
+    from envbuilder import network  # noqa: PLC0415
+    from envbuilder.index_logins import IndexLogins  # noqa: PLC0415
 
     done = 0
 
@@ -74,7 +76,8 @@ def fetch(packages: Iterable[LockedPackage], machine: Machine) -> None:
         done += size
         machine.reporter.progress("fetch", done // _MEGABYTE, 0, "MB")
 
-    with network.session(machine.settings) as opened, ThreadPoolExecutor(_DOWNLOADS) as pool:
+    admitted = IndexLogins(machine.settings)
+    with network.session(machine.settings, auth=admitted) as opened, ThreadPoolExecutor(_DOWNLOADS) as pool:
         jobs = [
             pool.submit(
                 network.download,

@@ -64,6 +64,7 @@ def run_in_base(base: BaseImage, step: Step, *, machine: Machine) -> StepEnded:
 def build(plan: ImagePlan, *, machine: Machine) -> BuiltImage:
     """Make the image, without a tag."""
     begin = time.time()
+    machine = machine.asking(plan.spec.indexes)
     with docker_client.opened(machine, timeout=None) as client, docker_log.kept(machine, plan.content_tag) as log:
         program = buildkit.find(client, machine)
         if program is not None:

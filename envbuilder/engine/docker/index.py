@@ -1,16 +1,20 @@
-"""How the machine's package index, proxies and CA reach a build without staying in the image. Pure but for the CA file.
+"""How the machine's package index, proxies and CA reach a build without staying in the image.
 
-BuildKit takes them as secrets, the classic builder as build arguments of the first stage: those are kept in the
-engine's build cache, so an index that needs a password is refused there.
+BuildKit takes them as secrets, with the logins that .netrc and the keyring know, as it can ask neither. The classic
+builder takes them as build arguments of the first stage: those are kept in the engine's build cache, so an index that
+needs a password is refused there.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from envbuilder.errors import EngineMissingError, Source
+from envbuilder.index_logins import IndexLogins
+from envbuilder.secret import Secret
 
 if TYPE_CHECKING:
     from envbuilder.settings import Settings
@@ -29,17 +33,24 @@ def secrets(settings: Settings) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     if settings.ca_file is not None:
         found["ca"] = settings.ca_file.read_bytes()
-    if settings.index_url is not None or settings.extra_index_urls:
-        found["pip.conf"] = _pip_conf(settings).encode()
-        found["uv.toml"] = _uv_toml(settings).encode()
+    if settings.index_addresses:
+        logins = IndexLogins(settings)
+        complete = replace(
+            settings,
+            index_url=logins.complete(settings.index_url) if settings.index_url is not None else None,
+            extra_index_urls=tuple(logins.complete(url) for url in settings.extra_index_urls),
+            find_links=tuple(logins.complete(url) for url in settings.find_links),
+        )
+        found["pip.conf"] = _pip_conf(complete).encode()
+        found["uv.toml"] = _uv_toml(complete).encode()
     return found
 
 
 def arguments(settings: Settings) -> dict[str, str]:
     """Return the build arguments of a classic build; raises EngineMissingError for an index that needs a password."""
-    extra = " ".join(settings.extra_index_urls)
-    for url in (settings.index_url or "", *settings.extra_index_urls):
-        if "@" in urlsplit(url).netloc:
+    extra, links = " ".join(settings.extra_index_urls), settings.find_links
+    for url in settings.index_addresses:
+        if Secret.find(url) is not None:
             raise EngineMissingError(
                 "the package index needs a password, which the classic builder cannot keep out of its cache",
                 where=Source(file=urlsplit(url).netloc.rpartition("@")[2]),
@@ -50,6 +61,8 @@ def arguments(settings: Settings) -> dict[str, str]:
         "PIP_EXTRA_INDEX_URL": extra,
         "UV_DEFAULT_INDEX": settings.index_url or "",
         "UV_INDEX": extra,
+        "PIP_FIND_LINKS": " ".join(links),
+        "UV_FIND_LINKS": ",".join(url.replace(",", "%2C") for url in links),
     }
     return {**proxies(settings), **{name: value for name, value in given.items() if value}}
 
@@ -61,12 +74,16 @@ def _pip_conf(settings: Settings) -> str:
     if settings.extra_index_urls:
         lines.append("extra-index-url =")
         lines += [f"    {url}" for url in settings.extra_index_urls]
+    if settings.find_links:
+        lines.append("find-links =")
+        lines += [f"    {url}" for url in settings.find_links]
     return "\n".join(lines) + "\n"
 
 
 def _uv_toml(settings: Settings) -> str:
     # A JSON string is a TOML string.
-    tables = [f"[[index]]\nurl = {json.dumps(url)}\n" for url in settings.extra_index_urls]
+    links = [f"find-links = {json.dumps(settings.find_links)}\n"] if settings.find_links else []
+    tables = [*links, *(f"[[index]]\nurl = {json.dumps(url)}\n" for url in settings.extra_index_urls)]
     if settings.index_url is not None:
         tables.append(f"[[index]]\nurl = {json.dumps(settings.index_url)}\ndefault = true\n")
     return "\n".join(tables)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
-from envbuilder import disk
+from envbuilder import disk, package_index
 from envbuilder.engine.docker import client as docker_client
 from envbuilder.errors import BuildFailedError, DiskFullError, Source, UnreachableError
+from envbuilder.index_logins import IndexLogins
 from envbuilder.process import TAIL_LINES
 
 if TYPE_CHECKING:
@@ -102,9 +103,10 @@ def kept(machine: Machine, name: str) -> Iterator[BuildLog]:
 def _secrets(machine: Machine) -> tuple[str, ...]:
     """Return the passwords of the settings' URLs, as they are written and as they are meant."""
     settings = machine.settings
-    urls = [settings.index_url or "", *settings.extra_index_urls]
+    logins = IndexLogins(settings)
+    urls = [logins.complete(url) for url in settings.index_addresses]
     urls += [value for name, value in settings.environ if name.lower().endswith("_proxy") and "@" in value]
-    found = set()
+    found = {token.removeprefix("/t/") for _, token in package_index.tokens(urls)}
     for url in urls:
         password = urlsplit(url).password
         if password:
