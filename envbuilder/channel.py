@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -12,6 +13,8 @@ from envbuilder.errors import InvalidFileError
 from envbuilder.secret import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from envbuilder.errors import Source
 
 DEFAULTS: Final = "defaults"
@@ -23,6 +26,7 @@ _KNOWN_SUBDIRS: Final = re.compile(
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*\Z")
 _TOKEN: Final = re.compile(r"/t/[^/]+(?=/|\Z)")
+_NONE: Final[Mapping[str, tuple[Address, ...]]] = MappingProxyType({})
 _FIX: Final = "write a channel's name, or its http(s) or file URL"
 
 
@@ -90,18 +94,24 @@ class Channel:
     @property
     def key(self) -> str:
         """What match specs call it: its one URL, or the name of the group."""
-        return DEFAULTS if len(self.addresses) > 1 else self.addresses[0].url
+        return self.name if len(self.addresses) > 1 else self.addresses[0].url
 
     @classmethod
-    def find(cls, text: str, *, alias: Address, source: Source) -> Channel | None:
-        """Return the channel that `text` names, below `alias` where it is no URL; None for `nodefaults`.
+    def find(
+        cls, text: str, *, alias: Address, source: Source, named: Mapping[str, tuple[Address, ...]] = _NONE
+    ) -> Channel | None:
+        """Return the channel that `text` names; None for `nodefaults`.
+
+        What is no URL is one of the `named` ones, or below one of them, else below `alias`.
 
         A subdir at the end says nothing about where the channel is, and is left out. Raises InvalidFileError.
         """
         written = split_subdir(text)[0]
         if written == _NO_DEFAULTS:
             return None
-        if written == DEFAULTS:
+        if "://" not in written and (known := _below_named(written, named)):
+            addresses = known
+        elif written == DEFAULTS:
             addresses = tuple(Address.parse(url, where=source) for url in _DEFAULTS_URLS)
         elif "://" in written:
             addresses = (Address.parse(written, where=source),)
@@ -112,6 +122,17 @@ class Channel:
         else:
             addresses = (alias.child(written),)
         return cls(name=visible(written), addresses=addresses, source=source)
+
+
+def _below_named(written: str, named: Mapping[str, tuple[Address, ...]]) -> tuple[Address, ...]:
+    """Return the addresses of `NAME/label/dev`, where `NAME` is a named channel; the longest name counts."""
+    name, rest = written, ""
+    while name:
+        if name in named and _NAME.match(written):
+            return tuple(one.child(rest) if rest else one for one in named[name])
+        name, _, last = name.rpartition("/")
+        rest = f"{last}/{rest}" if rest else last
+    return ()
 
 
 def split_subdir(text: str) -> tuple[str, str | None]:

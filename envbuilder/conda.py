@@ -92,17 +92,17 @@ def _access(channels: Collection[Channel], settings: CondaSettings) -> Access:
 
 
 def _asked(match_specs: Iterable[MatchSpec], channels: Iterable[Line], settings: CondaSettings) -> Asked:
-    alias = settings.channel_alias
+    alias, named = settings.channel_alias, dict(settings.named)
     found: dict[str, Channel] = {}
     for line in channels:
-        channel = Channel.find(line.raw, alias=alias, source=line.source)
+        channel = Channel.find(line.raw, alias=alias, source=line.source, named=named)
         if channel is not None:
             found.setdefault(channel.key, channel)
     wishes = []
     # In one order, whatever the order of the lines: the same wishes get the same answer.
     for spec in sorted(match_specs, key=lambda one: (one.meaning, str(one.source))):
         place, subdir = split_subdir(_channel_of(spec))
-        channel = Channel.find(place, alias=alias, source=spec.source) if place else None
+        channel = Channel.find(place, alias=alias, source=spec.source, named=named) if place else None
         if channel is not None:
             found.setdefault(channel.key, channel)
         if (bracket := _SUBDIR.search(spec.text)) is not None:
@@ -110,7 +110,7 @@ def _asked(match_specs: Iterable[MatchSpec], channels: Iterable[Line], settings:
         wishes.append(Wish(match_spec=spec, text=_text(spec, channel), subdir=subdir))
     if not found:
         # As conda itself does where nobody names a channel.
-        default = Channel.find("defaults", alias=alias, source=wishes[0].match_spec.source)
+        default = Channel.find("defaults", alias=alias, source=wishes[0].match_spec.source, named=named)
         found = {default.key: default} if default is not None else {}
     return Asked(channels=tuple(found.values()), wishes=tuple(wishes))
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from envbuilder import condarc
 from envbuilder.channel import Address
+from envbuilder.condarc import Condarc
 from envbuilder.errors import InvalidFileError, Source
+from envbuilder.yaml_text import MAX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from envbuilder.settings import Settings
 
+Mirrors: TypeAlias = "tuple[tuple[Address, tuple[Address, ...]], ...]"
 CHANNEL_ALIAS: Final = "https://conda.anaconda.org"
 _PASSED_ON: Final = ("RATTLER_AUTH_FILE", "NETRC", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "DBUS_SESSION_BUS_ADDRESS")
 """Where rattler looks for credentials; the proxies and HOME are among the settings' own variables."""
@@ -28,6 +32,9 @@ class CondaSettings:
 
     channel_alias: Address
     """Channels that have a name only are below it."""
+
+    named: tuple[tuple[str, tuple[Address, ...]], ...] = ()
+    """Channels whose names lead elsewhere, and groups of them, as conda's own configuration has them."""
 
     mirrors: tuple[tuple[Address, tuple[Address, ...]], ...] = ()
     """Who is asked instead of an address and everything below it; the lock keeps the address itself."""
@@ -49,13 +56,19 @@ class CondaSettings:
         """Read `ENVBUILDER_CHANNEL_ALIAS`, `ENVBUILDER_CHANNEL_MIRRORS` and where rattler keeps credentials.
 
         The mirrors are `ADDRESS=MIRROR`, separated by spaces; several of one address are tried in their order. conda's
-        own `CONDA_CHANNEL_ALIAS` counts where ours is not set. Raises InvalidFileError.
+        own `CONDA_CHANNEL_ALIAS` counts where ours is not set, and its .condarc files where neither is. Raises
+        InvalidFileError.
         """
         name = "ENVBUILDER_CHANNEL_ALIAS" if environ.get("ENVBUILDER_CHANNEL_ALIAS") else "CONDA_CHANNEL_ALIAS"
+        files = _condarc_files(environ, settings)
+        alias = next((one.channel_alias for one in files if one.channel_alias is not None), None)
+        if environ.get(name) or alias is None:
+            alias = Address.parse(environ.get(name) or CHANNEL_ALIAS, where=Source(file=name))
         return cls(
-            settings=settings,
-            channel_alias=Address.parse(environ.get(name) or CHANNEL_ALIAS, where=Source(file=name)),
-            mirrors=_mirrors(environ.get("ENVBUILDER_CHANNEL_MIRRORS", "")),
+            settings=_reaching(settings, files),
+            channel_alias=alias,
+            named=tuple(condarc.channels(files, alias=alias).items()),
+            mirrors=_all_mirrors(_mirrors(environ.get("ENVBUILDER_CHANNEL_MIRRORS", "")), files, alias),
             environ=tuple((name, environ[name]) for name in _PASSED_ON if environ.get(name)),
         )
 
@@ -72,7 +85,50 @@ class CondaSettings:
         return environ
 
 
-def _mirrors(text: str) -> tuple[tuple[Address, tuple[Address, ...]], ...]:
+def _condarc_files(environ: Mapping[str, str], settings: Settings) -> tuple[Condarc, ...]:
+    """Read conda's own files, the nearest first."""
+    home = dict(settings.environ).get("HOME")
+    places = [Path(environ["CONDARC"])] if environ.get("CONDARC") else []
+    places += [Path(home) / ".condarc", Path(home) / ".conda" / ".condarc"] if home else []
+    found = []
+    for path in (*places, Path("/etc/conda/.condarc")):
+        try:
+            with path.open("rb") as stream:
+                text = stream.read(MAX_BYTES + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as cause:
+            raise InvalidFileError(
+                f"conda's configuration cannot be read ({cause.strerror})",
+                where=Source(file=str(path)),
+                fix="make it readable, or remove it",
+            ) from cause
+        found.append(Condarc.parse(text, file=str(path), environ=environ))
+    return tuple(found)
+
+
+def _reaching(settings: Settings, files: Iterable[Condarc]) -> Settings:
+    """Return the settings with conda's CA and proxies where the machine names none."""
+    authorities = (Path(one.ca_file).expanduser() for one in files if one.ca_file is not None)
+    ca_file = settings.ca_file or next((path for path in authorities if path.is_file()), None)
+    environ = dict(settings.environ)
+    proxies = {scheme: url for one in reversed(tuple(files)) for scheme, url in one.proxies}
+    for scheme, url in proxies.items():
+        if not any(
+            environ.get(name) for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
+        ):
+            environ |= {f"{scheme}_proxy": url, f"{scheme}_proxy".upper(): url}
+    return replace(settings, ca_file=ca_file, environ=tuple(environ.items()))
+
+
+def _all_mirrors(ours: Mirrors, files: Iterable[Condarc], alias: Address) -> Mirrors:
+    known = {address.url for address, _ in ours}
+    named = {name: mirrors for one in reversed(tuple(files)) for name, mirrors in one.mirrored}
+    condas = tuple((alias.child(name), mirrors) for name, mirrors in named.items())
+    return (*ours, *(pair for pair in condas if pair[0].url not in known))
+
+
+def _mirrors(text: str) -> Mirrors:
     found: dict[str, tuple[Address, tuple[Address, ...]]] = {}
     for index, pair in enumerate(text.split()):
         where = Source(file="ENVBUILDER_CHANNEL_MIRRORS").child(index)

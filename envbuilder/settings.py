@@ -60,18 +60,6 @@ KEYRING: Final = ("disabled", "subprocess")
 _KEYRING_PREFIXES: Final = ("KEYRING_", "PYTHON_KEYRING_", "ARTIFACTS_", "AWS_", "AZURE_", "GOOGLE_")
 _KEYRING_NAMES: Final = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 
-_CONDA_NAMES: Final = (
-    "ENVBUILDER_CHANNEL_ALIAS",
-    "ENVBUILDER_CHANNEL_MIRRORS",
-    "CONDA_CHANNEL_ALIAS",
-    "RATTLER_AUTH_FILE",
-    "NETRC",
-    "XDG_CONFIG_HOME",
-    "XDG_DATA_HOME",
-    "DBUS_SESSION_BUS_ADDRESS",
-)
-"""Where conda channels are and where rattler looks for credentials."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -97,8 +85,8 @@ class Settings:
     """A PEM bundle to trust besides, or instead of, the usual ones."""
 
     offline: bool = False
-    conda_environ: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """The variables that say where conda channels are, and who is let in."""
+    conda_environ: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
+    """All variables: which of them say where conda channels are is decided there, and a .condarc may name any."""
 
     environ: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """The variables passed on to programs that envbuilder starts; a proxy's may hold a password."""
@@ -139,7 +127,7 @@ class Settings:
                 for name, value in sorted(environ.items())
                 if keyring and (name.startswith(_KEYRING_PREFIXES) or name in _KEYRING_NAMES)
             ),
-            conda_environ=tuple((name, environ[name]) for name in _CONDA_NAMES if name in environ),
+            conda_environ=tuple(environ.items()),
             model_store_environ=tuple(
                 (name, value)
                 for name, value in sorted(environ.items())

@@ -92,3 +92,36 @@ def test_match_specs_call_a_group_by_its_name_and_others_by_their_url() -> None:
         text: found.key for text in ("defaults", "bioconda") if (found := Channel.find(text, alias=ALIAS, source=WHERE))
     }
     assert keys == {"defaults": "defaults", "bioconda": "https://conda.anaconda.org/bioconda"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("team", ("https://one.example/team",)),
+        ("team/label/dev", ("https://one.example/team/label/dev",)),
+        ("team/deep", ("https://deep.example/x",)),
+        ("team/../up", None),
+        ("both/label/dev", ("https://a.example/label/dev", "https://b.example/label/dev")),
+        ("defaults", ("https://c.example",)),
+        ("pkgs/main", ("https://d.example",)),
+        ("teams", ("https://conda.anaconda.org/teams",)),
+        ("https://team/team", ("https://team/team",)),
+    ],
+)
+def test_a_named_channel_is_where_its_name_leads(text: str, expected: tuple[str, ...] | None) -> None:
+    places = {
+        "team": ("https://one.example/team",),
+        "team/deep": ("https://deep.example/x",),
+        "both": ("https://a.example", "https://b.example"),
+        "defaults": ("https://c.example",),
+        "pkgs/main": ("https://d.example",),
+    }
+    named = {name: tuple(Address.parse(url, where=WHERE) for url in found) for name, found in places.items()}
+    if expected is None:
+        with pytest.raises(InvalidFileError):
+            Channel.find(text, alias=ALIAS, source=WHERE, named=named)
+        return
+    found = Channel.find(text, alias=ALIAS, source=WHERE, named=named)
+    assert found is not None
+    assert found.urls == expected
+    assert found.key == (text if len(expected) > 1 else expected[0])

@@ -135,6 +135,22 @@ def test_the_same_wishes_get_the_same_answer_in_any_order(folder: str, settings:
     assert solve(*lines, channels=(folder,), settings=settings, preferred=first) == first
 
 
+def test_condas_own_configuration_says_where_names_lead(
+    server: ChannelServer, settings: CondaSettings, tmp_path: Path
+) -> None:
+    server.add("other", [package("part")])
+    (tmp_path / ".condarc").write_text(
+        f"custom_channels: {{main: {server.url}}}\nchannels: [{server.url}/nowhere]\n"
+        f"default_channels: [main, {server.url}/other]\n"
+    )
+    told = replace(CondaSettings.from_environ({}, settings=settings.settings), retries=0)
+    assert solve("tzdata", channels=("main",), settings=told)[0].url.startswith(f"{server.url}/main/")
+    both = solve("tzdata", "part", channels=("defaults",), settings=told)
+    assert [one.url.split("/")[3] for one in both] == ["other", "main"]
+    assert solve("part", channels=(), settings=told) == both[:1]
+    assert not [path for path in server.asked if "nowhere" in path]
+
+
 @pytest.mark.parametrize(
     ("line", "version"),
     [

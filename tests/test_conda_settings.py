@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def read(tmp_path: Path, **environ: str) -> CondaSettings:
     machine = Settings.from_environ({"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null", **environ})
-    return CondaSettings.from_environ(environ, settings=machine)
+    return CondaSettings.from_environ(dict(machine.conda_environ), settings=machine)
 
 
 def test_nothing_set_means_the_public_channels(tmp_path: Path) -> None:
@@ -78,3 +78,51 @@ def test_a_file_of_credentials_that_is_not_there_is_told(tmp_path: Path) -> None
     settings = read(tmp_path, RATTLER_AUTH_FILE=str(tmp_path / "absent.json"))
     with pytest.raises(InvalidFileError, match="no such file of credentials"):
         settings.program_environ()
+
+
+def test_condas_own_files_count_where_nobody_else_says_something(tmp_path: Path) -> None:
+    ca, own = tmp_path / "ca.pem", tmp_path / "own.yml"
+    ca.write_text("")
+    (tmp_path / ".conda").mkdir()
+    (tmp_path / ".condarc").write_text("channel_alias: https://${HOST}/c\nmirrored_channels: {forge: [https://m1]}\n")
+    (tmp_path / ".conda" / ".condarc").write_text(
+        "channel_alias: https://far.example\ncustom_channels: {team: https://t.example}\nssl_verify: ~/ca.pem\n"
+        "proxy_servers: {http: http://p.example:1, https: http://p.example:2}\n"
+    )
+    own.write_text("custom_channels: {mine: https://u:canary@mine.example}\n")
+    settings = read(tmp_path, HOST="near.example", CONDARC=str(own), HTTPS_PROXY="http://usual.example")
+    assert settings.channel_alias.url == "https://near.example/c"
+    assert {name: [one.url for one in found] for name, found in settings.named} == {
+        "mine": ["https://mine.example/mine"],
+        "team": ["https://t.example/team"],
+    }
+    assert [(of.url, [one.url for one in by]) for of, by in settings.mirrors] == [
+        ("https://near.example/c/forge", ["https://m1"])
+    ]
+    environ = settings.program_environ()
+    assert environ["http_proxy"] == environ["HTTP_PROXY"] == "http://p.example:1"
+    assert environ["HTTPS_PROXY"] == "http://usual.example"
+    assert "https_proxy" not in environ
+    assert "canary" not in repr(settings)
+    told = read(
+        tmp_path,
+        HOST="x",
+        CONDA_CHANNEL_ALIAS="https://told.example",
+        ENVBUILDER_CHANNEL_MIRRORS="https://told.example/forge=https://m2",
+    )
+    assert told.channel_alias.url == "https://told.example"
+    assert [(of.url, by[0].url) for of, by in told.mirrors] == [("https://told.example/forge", "https://m2")]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"), [("channel_alias: x", "is not a channel"), ("{", "broken YAML"), (None, "cannot be read")]
+)
+def test_a_condarc_that_cannot_be_read_is_told_with_its_place(text: str | None, what: str, tmp_path: Path) -> None:
+    file = tmp_path / ".condarc"
+    if text is None:
+        file.mkdir()
+    else:
+        file.write_text(text)
+    with pytest.raises(InvalidFileError, match=what) as caught:
+        read(tmp_path)
+    assert str(caught.value.problems[0].where).startswith(str(file))
