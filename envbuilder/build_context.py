@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from envbuilder import conda_environment, digest, disk, dockerfile, uv
 from envbuilder.dockerfile import DockerfileInputs
-from envbuilder.errors import BaseImageError, InvalidFileError, Source
+from envbuilder.errors import BaseImageError, InvalidFileError, Source, UnreachableError
 from envbuilder.image_plan import ENVIRONMENT_PREFIX, EXAMPLE_FILE, MODEL_DIRECTORY, SERVER_PREFIX, prefix_entries
 from envbuilder.installer import compile_trees, conda_link, conda_packages, merge_trees, wheels
 from envbuilder.layer import Entry, with_parents
@@ -191,6 +191,12 @@ def _pip_wheel(plan: ImagePlan, machine: Machine) -> Path:
     path = wheels.wheel_path(known, machine.wheels)
     if not path.exists():
         interpreter = plan.base.interpreter
+        if machine.settings.offline:
+            raise UnreachableError(
+                f"`{known.filename}`, with which the build of a Dockerfile begins, is not in the caches, "
+                "and `--offline` forbids to download it",
+                fix="render or build once without `--offline`, or use `--engine oci`, which needs no pip",
+            )
         found = uv.compile_lines(
             (line[0],),
             python_version=interpreter.version,

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from envbuilder import digest, disk, uv
-from envbuilder.errors import BaseImageError, LockMismatchError, Source
+from envbuilder.errors import BaseImageError, LockImpossibleError, LockMismatchError, Source, UnreachableError
 from envbuilder.locked import LockedPackage
 from envbuilder.target import Target
 
@@ -66,7 +66,8 @@ def packages(
 ) -> tuple[LockedPackage, ...]:
     """Return the kit's wheels for this interpreter with their URLs, which the index is asked for only once.
 
-    Raises LockMismatchError when the index offers other files than the kit's hashes allow.
+    Raises LockMismatchError when the index offers other files than the kit's hashes allow, UnreachableError offline
+    when it was not asked yet.
     """
     key = digest.hex_of(
         digest.of_json(
@@ -76,14 +77,23 @@ def packages(
     record = machine.locks / f"server-{key}.json"
     if record.exists():
         return tuple(_package(item) for item in json.loads(record.read_bytes()))
-    found = uv.compile_lines(
-        tuple(_lines(kit.requirements)),
-        python_version=interpreter.version,
-        target=Target.of_image(interpreter, platform),
-        settings=machine.settings,
-        reporter=machine.reporter,
-        dependencies=False,
-    )
+    try:
+        found = uv.compile_lines(
+            tuple(_lines(kit.requirements)),
+            python_version=interpreter.version,
+            target=Target.of_image(interpreter, platform),
+            settings=machine.settings,
+            reporter=machine.reporter,
+            dependencies=False,
+        )
+    except LockImpossibleError as cause:
+        if not machine.settings.offline:
+            raise
+        raise UnreachableError(
+            f"where the server's packages for Python {interpreter.minor} are is not in the caches, "
+            "and `--offline` forbids to ask the index",
+            fix="build once without `--offline`, or bring the cache of a machine that has built for this Python",
+        ) from cause
     for package in found:
         if digest.hex_of(package.sha256) not in kit.requirements:
             raise LockMismatchError(

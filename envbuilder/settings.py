@@ -110,10 +110,9 @@ class Settings:
         """
         pip = PipSettings.from_environ(environ)
         problems = Problems()
-        cache = environ.get("ENVBUILDER_CACHE_DIR")
         keyring = _keyring(environ, pip, problems)
         found = cls(
-            cache_dir=Path(cache).absolute() if cache else platformdirs.user_cache_path("envbuilder"),
+            cache_dir=cache_dir(environ),
             index_url=next(iter(_places("index_url", environ, pip, problems)), None),
             extra_index_urls=_places("extra_index_url", environ, pip, problems),
             find_links=_places("find_links", environ, pip, problems),
@@ -160,6 +159,12 @@ class Settings:
         if self.ca_file is not None:
             environ["SSL_CERT_FILE"] = str(self.ca_file)
         return environ
+
+
+def cache_dir(environ: Mapping[str, str]) -> Path:
+    """Return where the caches are."""
+    given = environ.get("ENVBUILDER_CACHE_DIR")
+    return Path(given).absolute() if given else platformdirs.user_cache_path("envbuilder")
 
 
 _VARIABLES: Final[Mapping[IndexKind, str]] = {

@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 
 _NETWORK: Final = re.compile(
     r"error sending request|failed to fetch|client error|dns error|connection (refused|reset)|timed out|"
-    r"network connectivity is disabled|operation timed out",
+    r"operation timed out",
     re.IGNORECASE,
 )
+_DISABLED: Final = re.compile(r"network (was|connectivity is) disabled", re.IGNORECASE)
 _CERTIFICATE: Final = re.compile(r"invalid peer certificate|UnknownIssuer|certificate verify", re.IGNORECASE)
 _NOT_LET_IN: Final = re.compile(
     r"lack of valid authentication credentials|(could not be queried due to|returned a) .*\b40[13]\b"
@@ -269,10 +270,10 @@ def _error(tail: tuple[str, ...], settings: Settings) -> LockImpossibleError | U
             f"the package index's certificate is not trusted\n{shown}",
             fix="name the CA that signed it: set ENVBUILDER_CA_FILE to its PEM file",
         )
-    if settings.offline and "network was disabled" in text:
+    if settings.offline and _DISABLED.search(text):
         return LockImpossibleError(
             f"not all that is needed is in the cache, and `--offline` forbids to ask the index\n{shown}",
-            fix="run once without `--offline`",
+            fix="run once without `--offline`, or bring the cache of a machine that has it",
         )
     if _NOT_LET_IN.search(text) or (_DENIED.search(text) and "no solution" not in text.lower()):
         return UnreachableError(

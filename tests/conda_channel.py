@@ -363,9 +363,10 @@ def running_channel(
     bearer: str | None = None,
     token: str | None = None,
     certificate: tuple[Path, Path] | None = None,
+    address: str = "127.0.0.1",
 ) -> Iterator[ChannelServer]:
     """Serve no channel yet, until the block ends; `certificate` is its PEM file and its key."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _ChannelHandler)
+    server = ThreadingHTTPServer((address, 0), _ChannelHandler)
     server.daemon_threads = True
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -373,7 +374,7 @@ def running_channel(
         # Handshakes wait until a thread of its own reads the connection.
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     state = ChannelServer(
-        host=f"127.0.0.1:{server.server_address[1]}",
+        host=f"{address}:{server.server_address[1]}",
         scheme="https" if certificate else "http",
         login=login,
         bearer=bearer,
@@ -501,11 +502,11 @@ class Proxy:
 
 
 @contextmanager
-def running_proxy(*, login: tuple[str, str] | None = None) -> Iterator[Proxy]:
+def running_proxy(*, login: tuple[str, str] | None = None, address: str = "127.0.0.1") -> Iterator[Proxy]:
     """Run a forward proxy until the block ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _ProxyHandler)
+    server = ThreadingHTTPServer((address, 0), _ProxyHandler)
     server.daemon_threads = True
-    state = Proxy(host=f"127.0.0.1:{server.server_address[1]}", login=login)
+    state = Proxy(host=f"{address}:{server.server_address[1]}", login=login)
     _ProxyHandler.proxies[server.server_address[1]] = state
     with _serving(server):
         yield state
@@ -541,7 +542,8 @@ class _ProxyHandler(_QuietHandler):
         # Statuses of the server are passed on, so errors are answers.
         opener.process_response = {}  # type: ignore[attr-defined]
         with opener.open(request, timeout=30) as answer:
-            self.send(answer.status, answer.read(), {})
+            passed = {name: answer.headers[name] for name in ("Content-Type", "ETag") if answer.headers[name]}
+            self.send(answer.status, answer.read(), passed)
 
     def do_CONNECT(self) -> None:
         if not self._let_through():

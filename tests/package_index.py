@@ -152,16 +152,17 @@ def running_index(
     login: tuple[str, str] | None = None,
     token: str | None = None,
     certificate: tuple[Path, Path] | None = None,
+    address: str = "127.0.0.1",
 ) -> Iterator[PackageIndex]:
     """Serve an empty index until the block ends; `certificate` is its PEM file and its key."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = ThreadingHTTPServer((address, 0), _Handler)
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)
         # Handshakes wait until a thread of its own reads the connection.
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     index = PackageIndex(
-        host=f"127.0.0.1:{server.server_address[1]}",
+        host=f"{address}:{server.server_address[1]}",
         scheme="https" if certificate else "http",
         login=login,
         token=token,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tarfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import pytest
 
 from envbuilder import build_context
 from envbuilder.build_context import BuildContext
-from envbuilder.errors import BaseImageError, InvalidFileError
+from envbuilder.errors import BaseImageError, InvalidFileError, UnreachableError
 from envbuilder.machine import Machine
 from envbuilder.reporter import Reporter
 from envbuilder.settings import Settings
@@ -151,3 +152,14 @@ def test_a_file_that_shrinks_while_it_is_read_ends_the_build(tmp_path: Path) -> 
     os.truncate(weights, 1 << 20)
     with pytest.raises(InvalidFileError, match="shorter"):
         list(stream)
+
+
+def test_offline_without_pips_wheel_is_told(tmp_path: Path) -> None:
+    machine = Machine(settings=Settings(cache_dir=tmp_path / "cache", offline=True), reporter=Reporter())
+    with pytest.raises(UnreachableError) as raised:
+        build_context.make(plan_of(tmp_path), variant="buildkit", machine=machine)
+    (problem,) = raised.value.problems
+    assert re.fullmatch(
+        r"`pip-\S+\.whl`, with which the build of a Dockerfile begins, is not in the caches, .*", problem.what
+    )
+    assert "--engine oci" in str(problem.fix)

@@ -40,6 +40,13 @@ def test_resolve_prints_yaml_with_the_place_of_each_line(cache: Path) -> None:
     assert "conda.yaml: dependencies[2].pip[3]" in finished.stdout
 
 
+def test_a_setting_that_cannot_be_read_is_an_error_like_others(cache: Path) -> None:
+    finished = command_line(cache, "resolve", str(EXAMPLES / "iris"), "--json", ENVBUILDER_FIND_LINKS="/srv/wheels")
+    assert finished.returncode == 2
+    assert json.loads(finished.stdout)["error"]["problems"][0]["where"]["file"] == "ENVBUILDER_FIND_LINKS"
+    assert "error: `/srv/wheels` is a folder of this machine" in finished.stderr
+
+
 def test_another_python_can_be_chosen(cache: Path) -> None:
     spec = result(cache, "resolve", str(EXAMPLES / "iris"), "--python", "3.12")
     assert spec["python"]["value"] == "3.12"

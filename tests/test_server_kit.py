@@ -9,7 +9,7 @@ import pytest
 
 from envbuilder import server, server_kit
 from envbuilder.base_image import Interpreter
-from envbuilder.errors import BaseImageError, LockMismatchError
+from envbuilder.errors import BaseImageError, LockMismatchError, UnreachableError
 from envbuilder.machine import Machine
 from envbuilder.oci_image import Platform
 from envbuilder.reporter import Reporter
@@ -102,3 +102,17 @@ def test_an_index_with_other_files_is_refused(machine: Machine, package_index: P
     assert str(problem.where) == package_index.file_url("web-1.0-py3-none-any.whl")
     assert problem.fix == "use an index that mirrors files unchanged"
     assert not machine.locks.exists() or not list(machine.locks.iterdir())
+
+
+@pytest.mark.process
+def test_offline_without_knowing_the_servers_packages_is_told(package_index: PackageIndex, tmp_path: Path) -> None:
+    settings = Settings(cache_dir=tmp_path, index_url=package_index.url, offline=True)
+    machine = Machine(settings=settings, reporter=Reporter())
+    kit = server_kit.load("3.11", base_reference="base")
+    with pytest.raises(UnreachableError) as raised:
+        server_kit.packages(kit, interpreter=INTERPRETER, platform=AMD64, machine=machine)
+    assert str(raised.value) == (
+        "where the server's packages for Python 3.11 are is not in the caches, and `--offline` forbids to ask the "
+        "index\n  fix: build once without `--offline`, or bring the cache of a machine that has built for this Python"
+    )
+    assert package_index.asked == []

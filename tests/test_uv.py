@@ -302,10 +302,12 @@ def test_offline_uses_the_cache_or_says_what_to_do(package_index: PackageIndex, 
     package_index.asked.clear()
     offline = replace(settings, offline=True)
     assert compile_lines("top", settings=offline) == online
+    links = replace(offline, find_links=(f"http://{package_index.host}/links/other",))
+    assert "other" in failed("other", settings=links).problems[0].what
     error = failed("other", settings=offline)
     assert isinstance(error, LockImpossibleError)
     assert error.problems[0].what.startswith("not all that is needed is in the cache, and `--offline` forbids")
-    assert error.problems[0].fix == "run once without `--offline`"
+    assert error.problems[0].fix == "run once without `--offline`, or bring the cache of a machine that has it"
     assert package_index.asked == []
 
 

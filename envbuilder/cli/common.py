@@ -20,7 +20,7 @@ from envbuilder.choices import ENGINE_NAMES
 from envbuilder.cli.console import ConsoleReporter
 from envbuilder.errors import EnvBuilderError
 from envbuilder.machine import Machine
-from envbuilder.settings import Settings
+from envbuilder.settings import Settings, cache_dir
 from envbuilder.version import __version__
 from envbuilder.workspace import Workspace
 from envbuilder.workspace_yaml import FILE
@@ -43,9 +43,10 @@ class Invocation:
     quiet: bool
     workspace: Workspace | None = None
 
-    def within(self, workspace: Workspace, *, offline: bool) -> Invocation:
-        """Return the same call in a workspace: its defaults hold where no variable says something else."""
-        settings = Settings.from_environ({**workspace.variables, **os.environ}, offline=offline)
+    def within(self, workspace: Workspace | None, *, offline: bool) -> Invocation:
+        """Return the same call with the machine's settings; a workspace's defaults hold where no variable is set."""
+        variables = workspace.variables if workspace is not None else {}
+        settings = Settings.from_environ({**variables, **os.environ}, offline=offline)
         return replace(self, machine=replace(self.machine, settings=settings), workspace=workspace)
 
     def data(self, value: Any, text: str) -> None:  # noqa: ANN401 - whatever JSON can hold
@@ -74,14 +75,14 @@ def verb(name: str) -> Callable[[Callable[..., int | None]], click.Command]:
         ) -> NoReturn:
             signal.signal(signal.SIGTERM, _interrupt)
             reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
-            settings = Settings.from_environ(os.environ, offline=offline)
+            # Only what is needed to tell an error: the settings can be what is wrong.
+            caches = Settings(cache_dir=cache_dir(os.environ))
             plain = Invocation(
-                machine=Machine(settings=settings, reporter=reporter), reporter=reporter, as_json=as_json, quiet=quiet
+                machine=Machine(settings=caches, reporter=reporter), reporter=reporter, as_json=as_json, quiet=quiet
             )
 
             def call() -> int | None:
-                found = _workspace(workspace)
-                return function(plain if found is None else plain.within(found, offline=offline), **arguments)
+                return function(plain.within(_workspace(workspace), offline=offline), **arguments)
 
             sys.exit(_guarded(call, plain))
 

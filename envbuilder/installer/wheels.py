@@ -25,7 +25,7 @@ from installer.sources import WheelFile
 from installer.utils import construct_record_file
 
 from envbuilder import digest, disk, layer, sandbox
-from envbuilder.errors import BuildFailedError, LockMismatchError, Source
+from envbuilder.errors import BuildFailedError, LockMismatchError, Problem, Source, UnreachableError
 from envbuilder.installer import compile_trees
 
 if TYPE_CHECKING:
@@ -61,10 +61,24 @@ def wheel_path(package: LockedPackage, wheels: Path) -> Path:
 
 
 def fetch(packages: Iterable[LockedPackage], machine: Machine) -> None:
-    """Download the wheels that are not in the cache, several at a time; each is checked against the lock."""
+    """Download the wheels that are not in the cache, several at a time; each is checked against the lock.
+
+    Raises UnreachableError, offline for all that are missing.
+    """
     missing = [package for package in packages if not wheel_path(package, machine.wheels).exists()]
     if not missing:
         return
+    if machine.settings.offline:
+        raise UnreachableError(
+            tuple(
+                Problem(
+                    what=f"`{package.filename}` is not in the caches, and `--offline` forbids to download it",
+                    where=Source(file=package.url),
+                    fix="build once without `--offline`, or bring the cache of a machine that has it",
+                )
+                for package in missing
+            )
+        )
     # Slow to import, and most builds download nothing.
     from envbuilder import network  # noqa: PLC0415
     from envbuilder.index_logins import IndexLogins  # noqa: PLC0415

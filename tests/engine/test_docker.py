@@ -253,6 +253,23 @@ def test_a_password_of_the_index_is_in_no_log_and_no_error(plan: ImagePlan, dock
 
 @engine
 @network
+def test_offline_a_build_has_what_the_engine_kept(plan: ImagePlan, variant: Variant, docker_machine: Machine) -> None:
+    made = built(build_context.make(plan, variant=variant, machine=docker_machine), variant, docker_machine)
+    offline = replace(docker_machine, settings=replace(docker_machine.settings, offline=True))
+    again = built(build_context.make(plan, variant=variant, machine=offline), variant, offline)
+    assert [layer.digest for layer in again.layers] == [layer.digest for layer in made.layers]
+    missing = replace(plan.lock.packages[0], name="envbuilder-nowhere", version="1.0")
+    other = replace(plan, lock=replace(plan.lock, packages=(missing,)))
+    with pytest.raises(UnreachableError) as raised:
+        built(build_context.make(other, variant=variant, machine=offline), variant, offline)
+    assert raised.value.problems[0].what.startswith(
+        "the engine kept not all that the build needs, and `--offline` forbids to download it\n"
+    )
+    assert "--engine oci" in str(raised.value.problems[0].fix)
+
+
+@engine
+@network
 def test_docker_reads_hostile_values_as_they_were_meant(variant: Variant, docker_machine: Machine) -> None:
     base = docker.base_image(BaseReference.parse(BASE), platform=LINUX, machine=docker_machine)
     labels = {**{f"label {i}": value for i, value in enumerate(HOSTILE)}, "ünï $x\"'\\": "name"}

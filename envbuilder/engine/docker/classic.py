@@ -26,6 +26,7 @@ def build(client: DockerClient, context: BuildContext, *, log: BuildLog, machine
         rm=True,
         forcerm=True,
         buildargs=arguments,
+        network_mode="none" if machine.settings.offline else None,
     )
     identities: list[str] = []
     number = ""

@@ -2,7 +2,7 @@
 
 BuildKit takes them as secrets, with the logins that .netrc and the keyring know, as it can ask neither. The classic
 builder takes them as build arguments of the first stage: those are kept in the engine's build cache, so an index that
-needs a password is refused there.
+needs a password is refused there. Offline, a build has what the engine kept of earlier ones.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def secrets(settings: Settings) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     if settings.ca_file is not None:
         found["ca"] = settings.ca_file.read_bytes()
-    if settings.index_addresses:
+    if settings.index_addresses or settings.offline:
         logins = IndexLogins(settings)
         complete = replace(
             settings,
@@ -68,7 +68,7 @@ def arguments(settings: Settings) -> dict[str, str]:
 
 
 def _pip_conf(settings: Settings) -> str:
-    lines = ["[global]"]
+    lines = ["[global]", *(["no-index = true"] if settings.offline else [])]
     if settings.index_url is not None:
         lines.append(f"index-url = {settings.index_url}")
     if settings.extra_index_urls:
@@ -83,7 +83,8 @@ def _pip_conf(settings: Settings) -> str:
 def _uv_toml(settings: Settings) -> str:
     # A JSON string is a TOML string.
     links = [f"find-links = {json.dumps(settings.find_links)}\n"] if settings.find_links else []
-    tables = [*links, *(f"[[index]]\nurl = {json.dumps(url)}\n" for url in settings.extra_index_urls)]
+    offline = ["offline = true\n"] if settings.offline else []
+    tables = [*offline, *links, *(f"[[index]]\nurl = {json.dumps(url)}\n" for url in settings.extra_index_urls)]
     if settings.index_url is not None:
         tables.append(f"[[index]]\nurl = {json.dumps(settings.index_url)}\ndefault = true\n")
     return "\n".join(tables)

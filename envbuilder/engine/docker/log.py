@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 _STEP_LETTERS: Final = 300
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s@]+@")
 _CERTIFICATE: Final = re.compile(r"invalid peer certificate|UnknownIssuer|certificate verify failed", re.IGNORECASE)
+_OFFLINE: Final = re.compile(
+    r"network (?:was|connectivity is) disabled|\(from versions: none\)|no-index|not found in the cache", re.IGNORECASE
+)
 _NETWORK: Final = re.compile(
-    r"error sending request|failed to fetch|dns error|Temporary failure in name resolution|Connection refused",
+    r"error sending request|failed to fetch|dns error|Network is unreachable|Temporary failure in name resolution|"
+    r"Connection refused",
     re.IGNORECASE,
 )
 
@@ -72,6 +76,12 @@ class BuildLog:
         if isinstance(known, DiskFullError):
             return DiskFullError(f"the engine's disk is full: {doing}{reason}", where=where, fix=known.problems[0].fix)
         what = f"the engine could not build the image: {doing}{reason}\n{shown}"
+        if self.machine.settings.offline and (_OFFLINE.search(text) or _NETWORK.search(text)):
+            return UnreachableError(
+                f"the engine kept not all that the build needs, and `--offline` forbids to download it\n{what}",
+                where=where,
+                fix="build once without `--offline`, or use `--engine oci`, which builds from envbuilder's own caches",
+            )
         if _CERTIFICATE.search(text):
             return UnreachableError(
                 what, where=where, fix="name the CA that signed the index: set ENVBUILDER_CA_FILE to its PEM file"
