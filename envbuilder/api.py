@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from envbuilder.choices import EngineName
-    from envbuilder.diagnosis import Finding
     from envbuilder.engine import Running
     from envbuilder.environment_spec import EnvironmentSpec
+    from envbuilder.finding import Finding
     from envbuilder.lockfile import Lockfile
     from envbuilder.spec_diff import Difference
     from envbuilder.stages import BuildReport

@@ -1,16 +1,15 @@
-"""What this machine can do for envbuilder, and what would have to change: engines, index, mirrors, disk."""
+"""What this machine can do for envbuilder, and what would have to change: engines, network, disk."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from envbuilder import server_kit, uv
+from envbuilder import network_diagnosis, server_kit
 from envbuilder.bases import apt_sources
 from envbuilder.errors import EnvBuilderError
-from envbuilder.target import Target
+from envbuilder.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,21 +20,6 @@ _ROOM: Final = 5_000_000_000
 """Bytes below which a build of a large environment may not fit."""
 
 _GIGABYTE: Final = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at."""
-
-    subject: str
-    ok: bool
-    detail: str
-    fix: str = ""
-    """What to do where it is not ok."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the finding in the types of JSON."""
-        return {"subject": self.subject, "ok": self.ok, "detail": self.detail, "fix": self.fix}
 
 
 def diagnose(machine: Machine, engines: Iterable[tuple[str, str | None]]) -> tuple[Finding, ...]:
@@ -49,9 +33,8 @@ def diagnose(machine: Machine, engines: Iterable[tuple[str, str | None]]) -> tup
         )
         for name, reason in engines
     ]
-    findings.append(_index(machine))
+    findings += network_diagnosis.diagnose(machine)
     findings.append(_mirrors(machine))
-    findings.append(_certificates(machine))
     findings.append(_disk(machine))
     minors = server_kit.minors()
     findings.append(Finding(subject="Python of models", ok=True, detail=f"{minors[0]} to {minors[-1]}"))
@@ -62,26 +45,6 @@ _ENGINE_FIXES: Final = {
     "docker": "start Docker, or set DOCKER_HOST; without it the embedded engine is used",
     "oci": "run as root, or allow user namespaces; without them images can be built only with Docker",
 }
-
-
-def _index(machine: Machine) -> Finding:
-    where = "the default one" if machine.settings.index_url is None else "the one that is set"
-    target = Target(subdir="linux-64")
-    try:
-        (found,) = uv.compile_lines(
-            ("pip",),
-            python_version="3.11",
-            target=target,
-            settings=machine.settings,
-            reporter=machine.reporter,
-            dependencies=False,
-        )
-    except EnvBuilderError as cause:
-        (problem, *_) = cause.problems
-        return Finding(
-            subject="package index", ok=False, detail=problem.what.splitlines()[0], fix=problem.fix or "see above"
-        )
-    return Finding(subject="package index", ok=True, detail=f"{where} answers (it has pip {found.version})")
 
 
 def _mirrors(machine: Machine) -> Finding:
@@ -102,12 +65,6 @@ def _mirrors(machine: Machine) -> Finding:
         detail="no apt sources here",
         fix="set ENVBUILDER_DEBIAN_MIRRORS to use `--base debian:…`; other bases need none",
     )
-
-
-def _certificates(machine: Machine) -> Finding:
-    file = machine.settings.ca_file
-    detail = "the usual ones" if file is None else str(file)
-    return Finding(subject="certificates", ok=True, detail=detail)
 
 
 def _disk(machine: Machine) -> Finding:

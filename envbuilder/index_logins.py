@@ -74,8 +74,8 @@ class IndexLogins:
         return admitted
 
     def _index(self, url: str) -> str | None:
-        """Return the index on the same host whose path has the most in common with that of `url`."""
-        same = [one for one in self.settings.index_addresses if _host(one) == _host(url)]
+        """Return the index with a login on the same host whose path has the most in common with that of `url`."""
+        same = [one for one in self.settings.index_addresses if _own(one)[0] and _host(one) == _host(url)]
 
         def common(one: str) -> int:
             return len(commonprefix((urlsplit(one).path, urlsplit(url).path)))  # noqa: RUF071 - as pip does

@@ -12,6 +12,7 @@ from urllib3.util import Retry
 
 from envbuilder import digest, disk, proxy
 from envbuilder.errors import LockMismatchError, Source, UnreachableError
+from envbuilder.secret import visible
 from envbuilder.url import without_credentials
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def session(
 
 def get(opened: requests.Session, url: str, *, settings: Settings) -> requests.Response:
     """GET `url` as a stream; raises UnreachableError when it cannot be had (offline, no answer, an error status)."""
-    shown = without_credentials(url)
+    shown = visible(without_credentials(url))
     if settings.offline:
         raise UnreachableError(
             "not in the caches, and `--offline` forbids to download it",
@@ -126,14 +127,14 @@ def download(
         except requests.exceptions.RequestException as cause:
             raise UnreachableError(
                 f"the download broke off ({_short(cause)})",
-                where=Source(file=without_credentials(url)),
+                where=Source(file=visible(without_credentials(url))),
                 fix="try again: what is complete stays in the cache",
             ) from cause
         found = digest.of_hex(state.hexdigest())
         if found != expected:
             raise LockMismatchError(
                 f"the download has {found}, expected {expected}",
-                where=Source(file=without_credentials(url)),
+                where=Source(file=visible(without_credentials(url))),
                 fix="lock again if the file was replaced on purpose; else ask who runs that server",
             )
 

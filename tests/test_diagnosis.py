@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envbuilder.diagnosis import Finding, diagnose
+from envbuilder.diagnosis import diagnose
 
 if TYPE_CHECKING:
+    from envbuilder.finding import Finding
     from envbuilder.machine import Machine
 
 pytestmark = [pytest.mark.network, pytest.mark.process]

@@ -176,7 +176,7 @@ def test_the_login_of_the_nearest_index_on_the_host_is_taken(settings: Settings,
             settings,
             index_url="https://a:a%3A@index.example/team-a/simple",
             extra_index_urls=("https://b:b@index.example:443/team-b/simple", "https://c:c@index.example:8443/simple"),
-            find_links=("https://token@other.example/links",),
+            find_links=("https://token@other.example/links", "https://index.example:8443/files/links"),
         )
     )
     for url, login in {

@@ -13,7 +13,7 @@ from envbuilder.reporter import Reporter
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from envbuilder.diagnosis import Finding
+    from envbuilder.finding import Finding
     from envbuilder.stages import BuildReport
 
 _MEGABYTE = 1_000_000
