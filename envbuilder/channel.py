@@ -115,7 +115,7 @@ class Channel:
             addresses = tuple(Address.parse(url, where=source) for url in _DEFAULTS_URLS)
         elif "://" in written:
             addresses = (Address.parse(written, where=source),)
-        elif not _NAME.match(written):
+        elif not is_name(written):
             raise InvalidFileError(f"`{visible(written)}` is not a channel", where=source, fix=_FIX)
         elif written.startswith("pkgs/"):
             addresses = (Address.parse(f"{_ANACONDA}/{written}", where=source),)
@@ -124,11 +124,16 @@ class Channel:
         return cls(name=visible(written), addresses=addresses, source=source)
 
 
+def is_name(text: str) -> bool:
+    """Whether a channel can be called so."""
+    return _NAME.match(text) is not None
+
+
 def _below_named(written: str, named: Mapping[str, tuple[Address, ...]]) -> tuple[Address, ...]:
     """Return the addresses of `NAME/label/dev`, where `NAME` is a named channel; the longest name counts."""
     name, rest = written, ""
     while name:
-        if name in named and _NAME.match(written):
+        if name in named and is_name(written):
             return tuple(one.child(rest) if rest else one for one in named[name])
         name, _, last = name.rpartition("/")
         rest = f"{last}/{rest}" if rest else last

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from envbuilder.channel import DEFAULTS, Address, Channel
+from envbuilder.channel import DEFAULTS, Address, Channel, is_name
 from envbuilder.errors import InvalidFileError, Source
 from envbuilder.fields import Stated, get_document, get_mapping, get_text, get_texts
-from envbuilder.problems import Problems
+from envbuilder.problems import Problems, shown
 from envbuilder.yaml_text import EMPTY, Node, load
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ class Condarc:
     mirrored: tuple[tuple[str, tuple[Address, ...]], ...] = ()
     """Who is asked instead of a channel."""
 
-    ca_file: str | None = None
+    ca_file: str | None = field(default=None, repr=False)
+    """The path in `ssl_verify`."""
+
     proxies: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """The scheme, and the proxy for it."""
 
@@ -82,15 +84,28 @@ def channels(files: Iterable[Condarc], *, alias: Address) -> dict[str, tuple[Add
     return found
 
 
+def _by_name(document: Mapping[str, Node], key: str, source: Source, problems: Problems) -> Mapping[str, Node]:
+    """Return the members of `key` whose names are those of channels."""
+    members = get_mapping(document, key, source, problems) or EMPTY
+    for name in members:
+        if not is_name(name):
+            problems.add(
+                f"`{shown(name)}` is not the name of a channel",
+                where=source.child(key),
+                fix="write a name, such as `team` or `team/label/dev`, and its address",
+            )
+    return {name: value for name, value in members.items() if is_name(name)}
+
+
 def _named(
     document: Mapping[str, Node], source: Source, problems: Problems
 ) -> Iterator[tuple[str, tuple[Stated[str], ...]]]:
-    custom = get_mapping(document, "custom_channels", source, problems) or EMPTY
+    custom = _by_name(document, "custom_channels", source, problems)
     for name in custom:
         base = get_text(custom, name, source.child("custom_channels"), problems)
         if base is not None and _address(base, problems) is not None:
             yield name, (Stated(value=f"{base.value.rstrip('/')}/{name}", source=base.source),)
-    groups = get_mapping(document, "custom_multichannels", source, problems) or EMPTY
+    groups = _by_name(document, "custom_multichannels", source, problems)
     for name in groups:
         members = get_texts(groups, name, source.child("custom_multichannels"), problems)
         if members:
@@ -102,7 +117,7 @@ def _named(
 def _mirrored(
     document: Mapping[str, Node], source: Source, problems: Problems
 ) -> Iterator[tuple[str, tuple[Address, ...]]]:
-    mirrored = get_mapping(document, "mirrored_channels", source, problems) or EMPTY
+    mirrored = _by_name(document, "mirrored_channels", source, problems)
     for name in mirrored:
         stated = get_texts(mirrored, name, source.child("mirrored_channels"), problems)
         read = [_address(one, problems) for one in stated if one.value.startswith(_REACHED)]

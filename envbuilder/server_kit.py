@@ -70,9 +70,7 @@ def packages(
     when it was not asked yet.
     """
     key = digest.hex_of(
-        digest.of_json(
-            [kit.requirements, interpreter.minor, interpreter.glibc, str(platform), machine.settings.index_url]
-        )
+        digest.of_json([kit.requirements, interpreter.minor, interpreter.glibc, str(platform), machine.settings.places])
     )
     record = machine.locks / f"server-{key}.json"
     if record.exists():

@@ -141,6 +141,12 @@ class Settings:
         """The places where packages are looked up, with their credentials: the index, extra indexes, find-links."""
         return (*((self.index_url,) if self.index_url is not None else ()), *self.extra_index_urls, *self.find_links)
 
+    @property
+    def places(self) -> list[list[str]]:
+        """Where packages are looked up, without credentials: what an answer that is kept depends on."""
+        kinds = ((self.index_url,) if self.index_url is not None else (), self.extra_index_urls, self.find_links)
+        return [[package_index.without_token(package_index.normal_url(url), [url]) for url in urls] for urls in kinds]
+
     def asking(self, indexes: Iterable[PackageIndex]) -> Settings:
         """Return the same settings with the indexes of an environment before, or instead of, those of the machine."""
         named: dict[IndexKind, list[str]] = {kind: [] for kind in package_index.KINDS}

@@ -229,6 +229,9 @@ def _compile(
         environ["UV_FIND_LINKS"] = ",".join(url.replace(",", "%2C") for url in asked.find_links)
     if asked.keyring:
         environ["UV_KEYRING_PROVIDER"] = "subprocess"
+    # uv keeps the pages of indexes as they are, with the tokens that some have in their links.
+    cache = settings.cache_dir / "uv"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = (
         find(),
         "pip",
@@ -236,7 +239,7 @@ def _compile(
         "requirements.in",
         "--no-header",
         "--cache-dir",
-        str(settings.cache_dir / "uv"),
+        str(cache),
         "--python-version",
         _release(python_version),
         "--python-platform",

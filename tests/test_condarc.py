@@ -82,7 +82,7 @@ def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(InvalidFileError) as caught:
         parse(
             "channel_alias: 'u:s3cret@h'\ncustom_channels: {a: nowhere, b: [x]}\ndefault_channels: x\n"
-            "mirrored_channels: {c: ['https://h/?s3cret']}\nproxy_servers: {https: [x]}\n"
+            "mirrored_channels: {c: ['https://h/?s3cret'], 'https://u:s3cret@h': [x]}\nproxy_servers: {https: [x]}\n"
         )
     assert "s3cret" not in str(caught.value)
     assert [(problem.what, str(problem.where)) for problem in caught.value.problems] == [
@@ -90,6 +90,7 @@ def test_all_problems_are_told_at_once() -> None:
         ("`nowhere` is not a channel", ".condarc: custom_channels.a"),
         ("expected text, got a list", ".condarc: custom_channels.b"),
         ("expected a list, got text", ".condarc: default_channels"),
+        ("`https://***@h` is not the name of a channel", ".condarc: mirrored_channels"),
         ("`https://h/?***` is not a channel: its URL has a query", ".condarc: mirrored_channels.c[0]"),
         ("expected text, got a list", ".condarc: proxy_servers.https"),
     ]

@@ -118,6 +118,30 @@ def test_the_keyring_opens_the_index_and_its_files(
 
 
 @pytest.mark.process
+def test_the_real_keyring_program_is_asked(index: PackageIndex, settings: Settings, tmp_path: Path) -> None:
+    """With a backend of our own: those of desktops need somebody to unlock them."""
+    (tmp_path / "known.py").write_text(
+        "from keyring.backend import KeyringBackend\n"
+        "class Known(KeyringBackend):\n"
+        "    priority = 1\n"
+        "    set_password = delete_password = None\n"
+        "    def get_password(self, service, username):\n"
+        f"        return {LOGIN[1]!r} if (service, username) == {(index.url, LOGIN[0])!r} else None\n"
+    )
+    config = tmp_path / "config" / "python_keyring" / "keyringrc.cfg"
+    config.parent.mkdir(parents=True)
+    config.write_text(f"[backend]\ndefault-keyring=known.Known\nkeyring-path={tmp_path}\n")
+    lock_and_fetch(
+        replace(
+            settings,
+            index_url=f"http://{LOGIN[0]}@{index.host}/simple",
+            keyring=True,
+            keyring_environ=(("XDG_CONFIG_HOME", str(tmp_path / "config")),),
+        )
+    )
+
+
+@pytest.mark.process
 def test_a_keyring_that_is_off_is_not_asked(index: PackageIndex, settings: Settings, tmp_path: Path) -> None:
     asked = write_keyring(tmp_path, index.url)
     address = f"http://{LOGIN[0]}@{index.host}/simple"

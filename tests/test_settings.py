@@ -287,5 +287,15 @@ def test_the_indexes_of_an_environment_come_before_the_machines_and_no_password_
     assert "canary" not in repr(asked)
 
 
+def test_places_are_named_without_credentials(tmp_path: Path) -> None:
+    environ = {
+        "ENVBUILDER_INDEX_URL": "https://u:canary@Index.example/simple/",
+        "ENVBUILDER_EXTRA_INDEX_URLS": f"https://h.example/t/tk-canary/owner/simple {index('e')}",
+    }
+    found = read({**NO_PIP, **environ}, tmp_path)
+    assert found.places == [[index("index")], ["https://h.example/owner/simple", index("e")], []]
+    assert read(NO_PIP, tmp_path).places == [[], [], []]
+
+
 def test_offline_is_kept(tmp_path: Path) -> None:
     assert Settings.from_environ({"HOME": str(tmp_path), **NO_PIP}, offline=True).offline

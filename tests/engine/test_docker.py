@@ -378,6 +378,8 @@ def test_an_engine_that_is_not_there_is_told_with_a_reason(machine: Machine, tmp
         ("write /opt/env/x: no space left on device", DiskFullError),
         ("error sending request for url", UnreachableError),
         ("invalid peer certificate: UnknownIssuer", UnreachableError),
+        ("hint: An index could not be queried due to a lack of valid authentication credentials", UnreachableError),
+        ("ERROR: HTTP error 401 while getting x: 401 Client Error: Unauthorized for url", UnreachableError),
         ("exit code: 1", BuildFailedError),
     ],
 )

@@ -24,9 +24,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from envbuilder import digest, example_request, resolution
+from envbuilder import condarc, digest, example_request, resolution
 from envbuilder.amendment import Amendment
+from envbuilder.channel import Address
 from envbuilder.conda_yaml import CondaYaml, MatchSpec
+from envbuilder.condarc import Condarc
 from envbuilder.environment_reference import EnvironmentReference
 from envbuilder.environment_yaml import Environment, Replacement
 from envbuilder.errors import EnvBuilderError, Problem, Source
@@ -184,6 +186,17 @@ def read_workspace(data: bytes) -> None:
         assert str(rule.environment)
 
 
+def read_condarc(data: bytes) -> None:
+    """A .condarc, and where the channels are that it names."""
+    found = _read(lambda: Condarc.parse(planted(data), file="home/.condarc", environ={"HOST": "conda.example"}))
+    if found is None:
+        return
+    _hides(repr(found))
+    alias = found.channel_alias or Address.parse("https://conda.example", where=_SOURCE)
+    named = _read(lambda: condarc.channels([found], alias=alias))
+    _hides(repr(named))
+
+
 def read_environment_reference(data: bytes) -> None:
     """How an environment is named; its text names the same one."""
     reference = _read(lambda: EnvironmentReference.parse(_text(planted(data)), source=_SOURCE))
@@ -270,6 +283,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "python_env_yaml": read_python_env_yaml,
     "requirements": read_requirements,
     "environment": read_environment,
+    "condarc": read_condarc,
     "workspace": read_workspace,
     "environment_reference": read_environment_reference,
     "model_uri": read_model_uri,

@@ -28,6 +28,9 @@ _CERTIFICATE: Final = re.compile(r"invalid peer certificate|UnknownIssuer|certif
 _OFFLINE: Final = re.compile(
     r"network (?:was|connectivity is) disabled|\(from versions: none\)|no-index|not found in the cache", re.IGNORECASE
 )
+_DENIED: Final = re.compile(
+    r"lack of valid authentication credentials|returned a 40[13]|40[13] (?:Client Error|Unauthorized|Forbidden)"
+)
 _NETWORK: Final = re.compile(
     r"error sending request|failed to fetch|dns error|Network is unreachable|Temporary failure in name resolution|"
     r"Connection refused",
@@ -85,6 +88,13 @@ class BuildLog:
         if _CERTIFICATE.search(text):
             return UnreachableError(
                 what, where=where, fix="name the CA that signed the index: set ENVBUILDER_CA_FILE to its PEM file"
+            )
+        if _DENIED.search(text):
+            return UnreachableError(
+                what,
+                where=where,
+                fix="check the login of the package index; Docker's classic builder gets none: install its buildx, "
+                "or use `--engine oci`",
             )
         if _NETWORK.search(text):
             return UnreachableError(
