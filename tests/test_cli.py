@@ -210,7 +210,7 @@ def test_doctor_looks_at_everything(cache: Path) -> None:
 def test_a_bug_says_so_and_leaves_a_report(tmp_path: Path) -> None:
     script = (
         "from envbuilder import model_environment\n"
-        "def broken(*arguments, **options): raise ZeroDivisionError('provoked')\n"
+        "def broken(*arguments, **options): raise ZeroDivisionError('provoked by https://u:canary@h/simple')\n"
         "model_environment.resolve = broken\n"
         "from envbuilder.cli import main\n"
         f"main(['resolve', {str(EXAMPLES / 'iris')!r}])\n"
@@ -225,7 +225,8 @@ def test_a_bug_says_so_and_leaves_a_report(tmp_path: Path) -> None:
     assert finished.returncode == 70
     assert "bug of envbuilder" in finished.stderr
     (report,) = (tmp_path / "logs").glob("bug-*.txt")
-    assert "ZeroDivisionError: provoked" in report.read_text()
+    assert "ZeroDivisionError: provoked by https://***@h/simple" in report.read_text()
+    assert "canary" not in finished.stderr + report.read_text().replace(script, "")
 
 
 def test_the_readme_names_every_verb_and_exit_code(cache: Path) -> None:

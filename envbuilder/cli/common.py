@@ -20,6 +20,7 @@ from envbuilder.choices import ENGINE_NAMES
 from envbuilder.cli.console import ConsoleReporter
 from envbuilder.errors import EnvBuilderError
 from envbuilder.machine import Machine
+from envbuilder.secret import redact
 from envbuilder.settings import Settings, cache_dir
 from envbuilder.version import __version__
 from envbuilder.workspace import Workspace
@@ -197,14 +198,14 @@ def _print_error(error: EnvBuilderError, invocation: Invocation) -> None:
 
 
 def _print_bug(invocation: Invocation) -> None:
-    trace = traceback.format_exc()
+    trace = "\n".join(redact(line) for line in traceback.format_exc().splitlines())
     stamp = datetime.now(tz=timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     report = invocation.machine.logs / f"bug-{stamp}.txt"
-    shown = [argument if "@" not in argument else "***" for argument in sys.argv]
+    shown = [redact(argument) for argument in sys.argv]
     try:
         disk.write_file(report, f"envbuilder {__version__}\n{shown}\n{sys.version}\n\n{trace}".encode())
         place = f"; the report is {report}"
     except (OSError, EnvBuilderError):
         place = f"\n{trace}"
-    last = trace.rstrip().splitlines()[-1]
+    last = trace.splitlines()[-1]
     invocation.reporter.console.print(f"error: this is a bug of envbuilder ({last}){place}", markup=False)
