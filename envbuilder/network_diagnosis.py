@@ -17,6 +17,7 @@ from envbuilder.errors import EnvBuilderError, UnreachableError
 from envbuilder.finding import Finding
 from envbuilder.index_logins import IndexLogins
 from envbuilder.secret import visible
+from envbuilder.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,10 +57,15 @@ def _index(machine: Machine) -> Finding:
     """Ask the index for a package as a lock does; the other places are asked on their own."""
     settings = replace(machine.settings, extra_index_urls=(), find_links=())
     where = "the default one" if settings.index_url is None else visible(settings.index_url)
-    target = uv.Target(python_version="3.11", architecture="amd64", glibc="2.36")
+    target = Target(subdir="linux-64")
     try:
         (found,) = uv.compile_lines(
-            ("pip",), target=target, settings=settings, reporter=machine.reporter, dependencies=False
+            ("pip",),
+            python_version="3.11",
+            target=target,
+            settings=settings,
+            reporter=machine.reporter,
+            dependencies=False,
         )
     except EnvBuilderError as cause:
         return _failed("package index", cause, where)

@@ -17,18 +17,19 @@ from envbuilder.installer import wheels
 from envbuilder.machine import Machine
 from envbuilder.reporter import Reporter
 from envbuilder.settings import Settings
+from envbuilder.target import Target
 from tests.conda_channel import running_proxy
 from tests.package_index import certificate_for_loopback, running_index, wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from envbuilder.lockfile import LockedPackage
+    from envbuilder.locked import LockedPackage
     from tests.package_index import PackageIndex
 
 LOGIN: Final = ("reader", "p@ss:/ w?rd")
 QUOTED: Final = "p%40ss%3A%2F%20w%3Frd"
-TARGET: Final = uv.Target(python_version="3.11.2", architecture="amd64", glibc="2.36")
+TARGET: Final = Target(subdir="linux-64", glibc="2.36")
 
 
 @pytest.fixture
@@ -69,7 +70,9 @@ def write_keyring(folder: Path, host: str) -> Path:
 def lock_and_fetch(settings: Settings) -> tuple[LockedPackage, ...]:
     """Lock with uv, then download what was locked, as a build does."""
     machine = Machine(settings=settings, reporter=Reporter())
-    locked = uv.compile_lines(("top",), target=TARGET, settings=settings, reporter=machine.reporter)
+    locked = uv.compile_lines(
+        ("top",), python_version="3.11.2", target=TARGET, settings=settings, reporter=machine.reporter
+    )
     wheels.fetch(locked, machine)
     assert all(wheels.wheel_path(one, machine.wheels).is_file() for one in locked)
     assert [one.name for one in locked] == ["part", "top"]
