@@ -45,6 +45,7 @@ def packages(draw: st.DrawFn) -> LockedPackage:
         sha256=draw(DIGESTS),
         dependencies=tuple(sorted(draw(st.sets(NAMES, max_size=3)))),
         source=source,
+        is_direct=source is None and draw(st.booleans()),
     )
 
 
@@ -63,8 +64,18 @@ def targets(draw: st.DrawFn, subdir: str) -> Target:
 @st.composite
 def sources(draw: st.DrawFn) -> WheelSource:
     urls = ["https://index.example/a-1.tar.gz", f"git+https://host.example/team/a.git@{'0' * 40}"]
+    tool = st.builds(
+        LockedPackage,
+        name=NAMES,
+        version=VERSIONS,
+        url=st.just("https://index.example/tool-1-py3-none-any.whl"),
+        sha256=DIGESTS,
+    )
     return WheelSource(
-        url=draw(st.sampled_from(urls)), digest=draw(DIGESTS), subdirectory=draw(st.sampled_from([None, "a/b"]))
+        url=draw(st.sampled_from(urls)),
+        digest=draw(DIGESTS),
+        subdirectory=draw(st.sampled_from([None, "a/b"])),
+        tools=tuple(draw(st.lists(tool, max_size=2))),
     )
 
 
@@ -232,8 +243,15 @@ def changed(*path: str | int, to: object) -> str:
 CUSTOM = ("metadata", "custom_metadata")
 
 
-def built(filename: str) -> str:
-    value = {"numpy": [filename, digest.of_bytes(b"built")]}
+def built(filename: str = "numpy-2.2.0-py3-none-any.whl", **tools: str) -> str:
+    tool = {"name": "flit-core", "version": "3.9", "url": "https://index.example/x.whl"}
+    value = {
+        "numpy": {
+            "file": filename,
+            "sha256": digest.of_bytes(b"built"),
+            "tools": [{**tool, "sha256": digest.of_bytes(b"flit"), **tools}],
+        }
+    }
     return changed(*CUSTOM, "linux-64.built_wheels", to=json.dumps(value))
 
 
@@ -274,6 +292,10 @@ def built(filename: str) -> str:
         (changed(*CUSTOM, "linux-64.built_wheels", to="["), f"{'.'.join(CUSTOM)}.linux-64.built_wheels", "JSON object"),
         (changed(*CUSTOM, "linux-64.built_wheels", to=5), f"{'.'.join(CUSTOM)}.linux-64.built_wheels", "JSON object"),
         (built("numpy/../x.whl"), "package[0].url", "the URL of a wheel"),
+        (built(sha256="x"), f"{'.'.join(CUSTOM)}.linux-64.built_wheels", "JSON object"),
+        (built(name="../x"), f"{'.'.join(CUSTOM)}.linux-64.built_wheels", "expected a normalized name"),
+        (built(version="../x"), f"{'.'.join(CUSTOM)}.linux-64.built_wheels", "expected a version"),
+        (built(url="https://index.example/x"), f"{'.'.join(CUSTOM)}.linux-64.built_wheels", "the URL of a wheel"),
         (changed("package", 1, "url", to="./../x.whl"), "package[1].url", "the URL of a wheel"),
         (changed("package", 1, "url", to="./a/./x.whl"), "package[1].url", "the URL of a wheel"),
     ],

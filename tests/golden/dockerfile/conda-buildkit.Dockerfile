@@ -60,8 +60,8 @@ ENV PATH=/opt/env/bin:/usr/local/bin:/usr/bin:/bin \
     GDAL_DATA=/opt/env/share/gdal
 
 LABEL io.envbuilder.base.digest=sha256:cae662172fd450bb0cd710a769079c05bfc5d8e35efa6576edc7d0377afdd4a2 \
-      io.envbuilder.environment.digest=sha256:0d5c107b475273188384a57c8bdbdff35f406f137ffd8fa7e08102de087aaeb1 \
-      io.envbuilder.lock.digest=sha256:d5b26c9953435d53379fc9ce11b8a2436d1df354aa0ff116c38d8afb39426178 \
+      io.envbuilder.environment.digest=sha256:fb75b7688c12bbcb4bfbe772492e3080dcb939670fcbdf1a5411447474d09af4 \
+      io.envbuilder.lock.digest=sha256:ab99f74941aa5f2c8c4f3945522ebf8a857f85afde79eba5116b129e94ef94ea \
       io.envbuilder.mlflow.version=3.1.4 \
       io.envbuilder.model.digest=sha256:3e23e53860702b06aa7f1667158e2ac2a3ab569622d2f45b525c981f134883a1 \
       io.envbuilder.python.version=3.10.4 \
