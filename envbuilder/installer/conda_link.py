@@ -258,7 +258,12 @@ def _install_here(job: dict[str, Any], folder: Path) -> int:
     if problems:
         return 1
     trees = [(one["name"], Path(one["stage"])) for one in job["packages"]]
-    for path, owners in merge_trees.contested(trees).items():
+    try:
+        contested = merge_trees.contested(trees)
+    except merge_trees.ClashError as cause:
+        sys.stderr.write(f"{cause}\n")
+        return 1
+    for path, owners in contested.items():
         sys.stderr.write(f"/{path} is in {' and in '.join(owners)}: the last one's is taken\n")
     merge_trees.merge(trees, Path("/"), move=True)
     shutil.rmtree(folder / "stages")

@@ -20,8 +20,9 @@ from envbuilder.engine.docker import classic as docker_classic
 from envbuilder.engine.docker import client as docker_client
 from envbuilder.engine.docker import layers as docker_layers
 from envbuilder.engine.docker import log as docker_log
+from envbuilder.errors import BuildFailedError
 from envbuilder.reporter import Timings
-from tests.conda_channel import PLACEHOLDER, write_channel
+from tests.conda_channel import PLACEHOLDER, package, write_channel
 from tests.conda_python import linking_sample
 from tests.conftest import BASE, EXAMPLES, command_line, expected
 from tests.engine.test_contract import free_port, post
@@ -177,6 +178,17 @@ def test_two_builds_of_two_machines_are_byte_identical(channels: Path, tmp_path:
         layouts[-1] |= {path.name: path.read_bytes() for path in blobs}
     assert len(layouts[0]) > 6
     assert layouts[0] == layouts[1]
+
+
+def test_a_file_where_another_package_has_a_folder_ends_the_build(
+    conda_machine: Machine, channels: Path, tmp_path: Path
+) -> None:
+    link = package("with-link", links={"share/place": "/tmp"})  # noqa: S108 - where the link leads
+    write_channel(channels / "main", (*linking_sample(), link, package("with-folder", files={"share/place/x": b"x"})))
+    model = write_model(tmp_path / "model", "python=3.11", "with-link", "with-folder", pip=("six==1.16.0",))
+    with pytest.raises(BuildFailedError, match="`/opt/env/share/place` is a directory in one of") as raised:
+        stages.build(model, Choices(engine="oci", base=BASE, smoke=False), machine=conda_machine)
+    assert "with-folder 1.0 and with-link 1.0" in str(raised.value)
 
 
 def test_another_version_of_one_package_touches_one_layer(conda_machine: Machine, tmp_path: Path) -> None:
