@@ -1,8 +1,8 @@
 """The lockfile: locks for one or several platforms as the text of a `conda-lock.yml`.
 
-Written through conda-lock's own models, so that conda-lock and micromamba read it; what envbuilder adds stands in
-`metadata.custom_metadata`. Read with a small reader of the same format (lockfile version 1), because importing
-conda-lock takes longer than a whole build that only changes the model.
+conda-lock and micromamba read it, and conda-lock's own models write the same bytes (the tests hold it to that); what
+envbuilder adds stands in `metadata.custom_metadata`. Both written and read here (lockfile version 1), because importing
+conda-lock takes longer than a whole build that only changes the model, and as long as uv takes to find the packages.
 """
 
 from __future__ import annotations
@@ -51,25 +51,24 @@ class Lockfile:
 
     def to_text(self) -> str:
         """Return the text of a `conda-lock.yml`; the same locks give the same bytes."""
-        from conda_lock.lockfile.v1 import models  # noqa: PLC0415 - half a second to import
-
         first = self.locks[0]
         channels = dict.fromkeys(channel for lock in self.locks for channel in lock.channels)
-        model = models.Lockfile(
-            package=[item for lock in self.locks for item in _items(lock)],
-            metadata=models.LockMeta(
-                content_hash={lock.subdir: digest.hex_of(lock.packages_digest) for lock in self.locks},
-                channels=[models.Channel(url=url, used_env_vars=frozenset()) for url in channels],
-                platforms=[lock.subdir for lock in self.locks],
-                sources=["conda.yaml"],
-                custom_metadata={
+        document = {
+            "version": 1,
+            "metadata": {
+                "content_hash": {lock.subdir: digest.hex_of(lock.packages_digest) for lock in self.locks},
+                "channels": [{"url": url, "used_env_vars": []} for url in channels],
+                "platforms": [lock.subdir for lock in self.locks],
+                "sources": ["conda.yaml"],
+                "custom_metadata": {
                     "envbuilder_version": first.tool_version,
                     "packages_digest": first.packages_digest,
                     **{f"{lock.subdir}.{key}": value for lock in self.locks for key, value in _custom(lock).items()},
                 },
-            ),
-        )
-        body = yaml.safe_dump(model.dict_for_output(), sort_keys=False, allow_unicode=True, width=120)
+            },
+            "package": [item for lock in self.locks for item in _items(lock)],
+        }
+        body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
         return (
             "# Locked by envbuilder; edit the model's conda.yaml and run `envbuilder lock` instead of editing this.\n"
             f"{body}"
@@ -94,37 +93,37 @@ class Lockfile:
         return found
 
 
-def _items(lock: Lock) -> list[Any]:
-    from conda_lock.lockfile.v1 import models  # noqa: PLC0415 - half a second to import
-
-    common: dict[str, Any] = {"platform": lock.subdir, "category": "main", "optional": False}
+def _items(lock: Lock) -> list[dict[str, Any]]:
     conda = [
-        models.LockedDependency(
-            name=one.name,
-            version=one.version,
-            build=one.build,
-            manager="conda",
-            dependencies=dict(_dependency(text) for text in one.depends),
-            url=one.url,
-            hash=models.HashModel(md5=one.md5, sha256=digest.hex_of(one.sha256)),
-            **common,
-        )
+        {
+            **_item(lock, one.name, one.version, "conda", dict(_dependency(text) for text in one.depends)),
+            "url": one.url,
+            "hash": {"md5": one.md5, "sha256": digest.hex_of(one.sha256)},
+            "build": one.build,
+        }
         for one in lock.conda_packages
     ]
     wheels = [
-        models.LockedDependency(
-            name=one.name,
-            version=one.version,
-            manager="pip",
-            dependencies=dict.fromkeys(one.dependencies, "*"),
-            url=_source_url(one.source) if one.source is not None else one.url,
-            source=models.DependencySource(type="url", url=one.url) if one.is_direct else None,
-            hash=models.HashModel(sha256=digest.hex_of(one.source.digest if one.source is not None else one.sha256)),
-            **common,
-        )
+        {
+            **_item(lock, one.name, one.version, "pip", dict.fromkeys(one.dependencies, "*")),
+            "url": _source_url(one.source) if one.source is not None else one.url,
+            "hash": {"sha256": digest.hex_of(one.source.digest if one.source is not None else one.sha256)},
+            **({"source": {"type": "url", "url": one.url}} if one.is_direct else {}),
+        }
         for one in lock.packages
     ]
-    return [*conda, *wheels]
+    return [{**one, "category": "main", "optional": False} for one in (*conda, *wheels)]
+
+
+def _item(lock: Lock, name: str, version: str, manager: str, dependencies: dict[str, str]) -> dict[str, Any]:
+    """Return how every package begins, in the order that conda-lock writes."""
+    return {
+        "name": name,
+        "version": version,
+        "manager": manager,
+        "platform": lock.subdir,
+        "dependencies": dependencies,
+    }
 
 
 def _custom(lock: Lock) -> dict[str, str]:

@@ -240,6 +240,9 @@ def _compile(
         "--no-header",
         "--cache-dir",
         str(cache),
+        # Else uv starts every Python on the PATH, only to replace what it learns by the target's.
+        "--python",
+        sys.executable,
         "--python-version",
         _release(python_version),
         "--python-platform",

@@ -201,6 +201,19 @@ def test_conda_lock_reads_it(tmp_path: Path) -> None:
     assert found.metadata.custom_metadata["linux-64.base_reference"] == "python:3.11-slim"
 
 
+@given(lockfiles(), st.booleans())
+@settings(deadline=None, max_examples=40)
+def test_conda_lock_writes_the_same_bytes(lockfile: Lockfile, with_conda: bool) -> None:  # noqa: FBT001 - drawn
+    from conda_lock.lockfile.v1 import models  # noqa: PLC0415 - half a second to import
+
+    conda_packages = WITH_CONDA.conda_packages if with_conda else ()
+    text = Lockfile.of(replace(lock, conda_packages=conda_packages) for lock in lockfile.locks).to_text()
+    header, _, body = text.partition("\n")
+    model = models.Lockfile.model_validate(yaml.safe_load(text))
+    assert header.startswith("#")
+    assert body == yaml.safe_dump(model.dict_for_output(), sort_keys=False, allow_unicode=True, width=120)
+
+
 @pytest.mark.process
 def test_conda_lock_renders_it(tmp_path: Path) -> None:
     (tmp_path / "conda-lock.yml").write_text(text_of(LOCK))
@@ -392,7 +405,7 @@ def test_channels_are_those_of_the_packages() -> None:
 
 
 @given(YAML_VALUES)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_no_content_makes_reading_fail_otherwise(value: object) -> None:
     package = {"manager": "pip", "name": value, "url": value, "hash": value, "dependencies": value}
     for content in (

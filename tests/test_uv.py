@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envbuilder import package_index as package_index_module
-from envbuilder import uv
+from envbuilder import disk, uv
 from envbuilder.errors import EnvBuilderError, LockImpossibleError, Source, UnreachableError
 from envbuilder.fields import Stated
 from envbuilder.problems import Problems
@@ -340,6 +340,18 @@ def test_extra_indexes_are_asked_first(package_index: PackageIndex, settings: Se
         other.add(wheel("top", "1.0", requires=("part",)))
         found = compile_lines("top", settings=replace(settings, extra_index_urls=(other.url,)))
     assert pins(found) == ["part==1.0", "top==1.0"]
+
+
+@pytest.mark.process
+def test_no_python_of_the_path_is_started(package_index: PackageIndex, settings: Settings, tmp_path: Path) -> None:
+    package_index.add(wheel("top"))
+    (tmp_path / "bin").mkdir()
+    for name in ("python", "python3", "python3.11"):
+        disk.write_file(tmp_path / "bin" / name, f"#!/bin/sh\necho $0 >> {tmp_path}/started\nexit 1\n".encode())
+        (tmp_path / "bin" / name).chmod(0o755)
+    environ = (("PATH", str(tmp_path / "bin")), ("HOME", str(tmp_path)))
+    assert pins(compile_lines("top", settings=replace(settings, environ=environ))) == ["top==1.0"]
+    assert not (tmp_path / "started").exists()
 
 
 @pytest.mark.process
