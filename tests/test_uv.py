@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envbuilder import package_index as package_index_module
 from envbuilder import disk, uv
+from envbuilder import package_index as package_index_module
 from envbuilder.errors import EnvBuilderError, LockImpossibleError, Source, UnreachableError
 from envbuilder.fields import Stated
 from envbuilder.problems import Problems
