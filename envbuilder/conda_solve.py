@@ -6,7 +6,6 @@ standard input, one answer leaves on standard output, and that answer decides, n
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import json
 import os
@@ -118,6 +117,8 @@ def _solve_twice(job: Job, match_specs: list[MatchSpec]) -> list[dict[str, Any]]
 
     A list that a proxy cut is in rattler's cache by then, and stays there as long as the server says it is unchanged.
     """
+    import asyncio  # noqa: PLC0415
+
     from rattler import exceptions  # noqa: PLC0415
 
     try:
@@ -189,6 +190,8 @@ def _gateway(job: Job, *, anew: bool = False) -> Gateway:
 
 def _broken_channel(job: Job) -> str | None:
     """Return the first channel whose list of packages cannot be read, asked again one by one."""
+    import asyncio  # noqa: PLC0415
+
     import rattler  # noqa: PLC0415
 
     async def query(url: str) -> None:

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from filelock import FileLock
-
 from envbuilder import digest, disk
 from envbuilder.errors import BuildFailedError, Source
 from envbuilder.oci_image import INDEX, Descriptor, Image, Layer, Platform, RunConfig, to_json
@@ -125,6 +123,8 @@ class ImageStore:
 
     def tag(self, manifest: Descriptor, *references: str) -> None:
         """Make each of `references` point to the image, taking it from the image that had it."""
+        from filelock import FileLock  # noqa: PLC0415 - brings asyncio along, which most runs do without
+
         self.root.mkdir(parents=True, exist_ok=True)
         with FileLock(self.root / ".lock"):
             entries = {name: descriptor for name, descriptor in self.references().items() if name not in references}

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
-
 from envbuilder import digest, disk, model_files, process
 from envbuilder.errors import ModelError, Source, UnreachableError
 from envbuilder.model_download import Answer
@@ -26,6 +24,8 @@ from envbuilder.model_place import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from filelock import FileLock
 
     from envbuilder.digest import Digest
     from envbuilder.machine import Machine
@@ -126,7 +126,7 @@ def _turn(key: str, machine: Machine) -> Iterator[None]:
     lock = _lock(key, machine)
     try:
         lock.acquire(timeout=0)
-    except Timeout:
+    except TimeoutError:
         machine.reporter.line("fetch", "another envbuilder fetches this model; waiting for it")
         lock.acquire()
     try:
@@ -136,6 +136,8 @@ def _turn(key: str, machine: Machine) -> Iterator[None]:
 
 
 def _lock(key: str, machine: Machine) -> FileLock:
+    from filelock import FileLock  # noqa: PLC0415 - brings asyncio along, which most runs do without
+
     folder = machine.models / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / f"{key}.lock")
@@ -148,7 +150,7 @@ def _sweep(own: str, machine: Machine) -> None:
         if left.name == own:
             shutil.rmtree(left, ignore_errors=True)
             continue
-        with suppress(Timeout), _lock(left.name, machine).acquire(timeout=0):
+        with suppress(TimeoutError), _lock(left.name, machine).acquire(timeout=0):
             shutil.rmtree(left, ignore_errors=True)
 
 
