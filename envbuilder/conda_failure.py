@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from envbuilder import proxy
 from envbuilder.errors import (
@@ -179,7 +178,8 @@ def _fix(text: str, target: Target) -> str:
 
 def _unreachable(text: str, url: str | None, asked: Asked, settings: CondaSettings) -> UnreachableError:
     channel = _named_channel(url or text, asked.channels, settings)
-    through = _proxy(text, settings)
+    address = re.search(r"https?://[^\s)]+", text)
+    through = proxy.host(address[0], dict(settings.settings.environ)) if address is not None else None
     what, fix = next((words for pattern, words in _FAILURES if re.search(pattern, text)), _NO_ANSWER)
     if (what, fix) == _NO_ANSWER and through is not None and _CONNECT.search(text):
         what, fix = _PROXY
@@ -210,10 +210,3 @@ def _named_channel(text: str, channels: tuple[Channel, ...], settings: CondaSett
             if any(f"{place}/" in f"{plain}/" for place in places):
                 return channel
     return None
-
-
-def _proxy(text: str, settings: CondaSettings) -> str | None:
-    """Return the host of the proxy that the request which the text names went through."""
-    found = re.search(r"https?://[^\s)]+", text)
-    through = proxy.find(found[0], dict(settings.settings.environ)) if found is not None else None
-    return urlsplit(through).netloc.rpartition("@")[2] if through is not None else None

@@ -84,6 +84,8 @@ class LockImpossibleError(EnvBuilderError):
 
     exit_code = 5
     kind = "lock-impossible"
+    explanation: str = ""
+    """All that the solver said; people are shown the end of it."""
 
 
 class SmokeTestFailedError(EnvBuilderError):

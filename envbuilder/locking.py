@@ -5,7 +5,6 @@ The answer is kept until something that is asked changes.
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +18,6 @@ from envbuilder.errors import (
     BaseImageError,
     InvalidFileError,
     LockImpossibleError,
-    Problem,
 )
 from envbuilder.kept_lock import Preferences
 from envbuilder.locked import Lock, LockedBase
@@ -136,10 +134,7 @@ def lock(
         indexes=spec.indexes,
         exclude_newer=preferences.exclude_newer,
     )
-    try:
-        packages = wheel_lock.find(spec, conda_packages, workshop=workshop, preferences=preferences)
-    except LockImpossibleError as cause:
-        raise _with_places(cause, spec) from cause
+    packages = wheel_lock.find(spec, conda_packages, workshop=workshop, preferences=preferences)
     base = place.base
     return Lock(
         packages=packages,
@@ -214,21 +209,3 @@ def lock_once(
     made = lock(spec, place, machine=machine, tool_version=tool_version, model=model, allow_source=allow_source)
     disk.write_file(path, Lockfile.of([made]).to_text().encode())
     return made, False
-
-
-def _with_places(cause: LockImpossibleError, spec: EnvironmentSpec) -> LockImpossibleError:
-    """Add the lines of the model's files whose packages the explanation names."""
-    problem, *more = cause.problems
-    if more or problem.where is not None:
-        return cause
-    words = {canonicalize_name(word) for word in re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", problem.what)}
-    named = [item for item in spec.requirements if item.name in words]
-    if not named:
-        return LockImpossibleError(problem.what, where=spec.python.source, fix=problem.fix)
-    first, *others = named
-    return LockImpossibleError(
-        (
-            Problem(what=problem.what, where=first.source, fix=problem.fix),
-            *(Problem(what=f"`{item.text}` takes part in it", where=item.source) for item in others),
-        )
-    )

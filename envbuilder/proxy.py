@@ -28,6 +28,15 @@ def find(url: str, environ: Mapping[str, str]) -> str | None:
     return None
 
 
+def host(url: str, environ: Mapping[str, str]) -> str | None:
+    """Return host and port of the proxy, without credentials; None where there is none, or where `url` is none."""
+    try:
+        through = find(url, environ)
+    except ValueError:
+        return None
+    return urlsplit(through).netloc.rpartition("@")[2] if through is not None else None
+
+
 def _directs(environ: Mapping[str, str]) -> list[str]:
     return (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(",")
 

@@ -13,11 +13,12 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.utils import parse_wheel_filename
 
-from envbuilder import digest, package_index, process
-from envbuilder.errors import EngineMissingError, LockImpossibleError, UnreachableError
+from envbuilder import digest, package_index, process, uv_failure
+from envbuilder.errors import EngineMissingError, LockImpossibleError
 from envbuilder.locked import LockedPackage
 from envbuilder.secret import visible
 from envbuilder.url import without_credentials
+from envbuilder.uv_failure import Question
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,7 +26,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from packaging.tags import Tag
 
@@ -34,20 +35,11 @@ if TYPE_CHECKING:
     from envbuilder.settings import Settings
     from envbuilder.target import Target
 
-_NETWORK: Final = re.compile(
-    r"error sending request|failed to fetch|client error|dns error|connection (refused|reset)|timed out|"
-    r"operation timed out",
-    re.IGNORECASE,
-)
-_DISABLED: Final = re.compile(r"network (was|connectivity is) disabled", re.IGNORECASE)
-_CERTIFICATE: Final = re.compile(r"invalid peer certificate|UnknownIssuer|certificate verify", re.IGNORECASE)
-_NOT_LET_IN: Final = re.compile(
-    r"lack of valid authentication credentials|(could not be queried due to|returned a) .*\b40[13]\b"
-)
 _SOME_MICRO: Final = 99
 """Later than every release of a minor version."""
 
-_DENIED: Final = re.compile(r"\b(401|403)\b|Unauthorized|Forbidden")
+_MAX_REASON: Final = 300
+_YANKED: Final = re.compile(r"warning: `([^`]+)` is yanked(?: \(reason: \"(.*)\"\))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +70,7 @@ def compile_lines(  # noqa: PLR0913 - uv has as many wishes
     settings: Settings,
     reporter: Reporter,
     dependencies: bool = True,
+    on_yanked: Callable[[str, str], None] = lambda _pin, _reason: None,
 ) -> tuple[LockedPackage, ...]:
     """Return the wheels that satisfy the requirement lines, sorted by name; no line, no package.
 
@@ -85,13 +78,18 @@ def compile_lines(  # noqa: PLR0913 - uv has as many wishes
     already: they count, and are not in the answer; `excluded` ones do not even count. `pins` (`name==version`) are kept
     where they fit, but for those in `update`; what was uploaded after `exclude_newer` (RFC 3339) does not exist.
     `given` wheels are those that lines name by `@ file:`. Packages with `sources` are taken as source: in the answer
-    they have the URL and the digest of that. `dependencies=False` takes the lines as the whole answer. Raises
+    they have the URL and the digest of that. `dependencies=False` takes the lines as the whole answer. `on_yanked`
+    hears the pin of each package in the answer that its index marks as not to be taken any more, and why. Raises
     LockImpossibleError with uv's explanation when nothing fits or something exists only as source, UnreachableError
     when the index does not answer.
     """
     if not lines:
         return ()
     provided = provided or {}
+    question = Question(
+        python_version=python_version, target=target, settings=settings, indexes=indexes, exclude_newer=exclude_newer
+    )
+    said: list[str] = []
     with tempfile.TemporaryDirectory(prefix="envbuilder-uv-") as name:
         folder = Path(name)
         (folder / "requirements.in").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -112,7 +110,7 @@ def compile_lines(  # noqa: PLR0913 - uv has as many wishes
             text.write_text("\n".join(pins) + "\n", encoding="utf-8")
             updates = [word for name in update for word in ("--upgrade-package", name)]
             arguments = ("-o", str(text), "--annotation-style", "line", *extra, *updates)
-            _compile(folder, python_version, target, settings, reporter, indexes, arguments)
+            said = _compile(folder, question, reporter, arguments)
             answer = text.read_text(encoding="utf-8")
             edges = _edges(answer)
             # The second form of the same answer comes from uv's cache.
@@ -121,16 +119,11 @@ def compile_lines(  # noqa: PLR0913 - uv has as many wishes
         else:
             extra = (*extra, "--no-deps")
         pylock = folder / "pylock.toml"
-        _compile(
-            folder,
-            python_version,
-            target,
-            settings,
-            reporter,
-            indexes,
-            ("--format", "pylock.toml", "-o", str(pylock), *extra),
-        )
+        said += _compile(folder, question, reporter, ("--format", "pylock.toml", "-o", str(pylock), *extra))
         locked = tomllib.loads(pylock.read_text(encoding="utf-8"))
+    yanked = {found[1]: found[2] for line in said if (found := _YANKED.match(line)) is not None}
+    for pin, reason in yanked.items():
+        on_yanked(pin, visible(reason or "")[:_MAX_REASON])
     ranks = target.tags(python_version)
     addresses = settings.asking(indexes).index_addresses
     packages = (_package(item, edges, ranks, addresses, given or {}) for item in locked.get("packages", ()))
@@ -208,19 +201,19 @@ def _edges(text: str) -> dict[str, list[str]]:
     return edges
 
 
-def _compile(
-    folder: Path,
-    python_version: str,
-    target: Target,
-    settings: Settings,
-    reporter: Reporter,
-    indexes: tuple[PackageIndex, ...],
-    arguments: tuple[str, ...],
-) -> None:
+def _compile(folder: Path, question: Question, reporter: Reporter, arguments: tuple[str, ...]) -> list[str]:
+    """Run uv, and return what it said; raises what `uv_failure` makes of it when it fails."""
+    settings, target = question.settings, question.target
+    said: list[str] = []
+
+    def hear(line: str) -> None:
+        said.append(line)
+        reporter.line("lock", visible(line))
+
     environ = {**settings.program_environ(), **dict(settings.keyring_environ)}
     environ.update(UV_PYTHON_DOWNLOADS="never", UV_NO_PROGRESS="1", NO_COLOR="1", MACOSX_DEPLOYMENT_TARGET=target.macos)
     # Indexes may carry credentials: not on a command line that every user of the machine can list.
-    asked = settings.asking(indexes)
+    asked = settings.asking(question.indexes)
     if asked.index_url is not None:
         environ["UV_DEFAULT_INDEX"] = asked.index_url
     if asked.extra_index_urls:
@@ -244,58 +237,21 @@ def _compile(
         "--python",
         sys.executable,
         "--python-version",
-        _release(python_version),
+        _release(question.python_version),
         "--python-platform",
         target.uv_platform,
         *(("--offline",) if settings.offline and "--offline" not in arguments else ()),
         *arguments,
     )
-    finished = process.run(
-        command, environ=environ, cwd=folder, on_line=lambda line: reporter.line("lock", visible(line)), timeout=600
-    )
+    finished = process.run(command, environ=environ, cwd=folder, on_line=hear, timeout=600)
     if not finished.ok:
-        raise _error(finished.tail, settings)
+        raise uv_failure.error(said, question)
+    return said
 
 
 def _release(python_version: str) -> str:
     """Return what uv is told: a minor version alone is its latest release, where uv would take the first one."""
     return python_version if python_version.count(".") > 1 else f"{python_version}.{_SOME_MICRO}"
-
-
-def _shown(tail: tuple[str, ...]) -> str:
-    """Return what uv said, without its hints, which name options of its own, and without credentials."""
-    lines = (line.strip() for line in tail)
-    kept = [line for line in lines if line and not line.startswith(("hint:", "warning:"))]
-    return "\n".join(visible(line.removeprefix("error: ").removeprefix("cause: ")) for line in kept)
-
-
-def _error(tail: tuple[str, ...], settings: Settings) -> LockImpossibleError | UnreachableError:
-    text, shown = "\n".join(tail), _shown(tail)
-    if _CERTIFICATE.search(text):
-        return UnreachableError(
-            f"the package index's certificate is not trusted\n{shown}",
-            fix="name the CA that signed it: set ENVBUILDER_CA_FILE to its PEM file",
-        )
-    if settings.offline and _DISABLED.search(text):
-        return LockImpossibleError(
-            f"not all that is needed is in the cache, and `--offline` forbids to ask the index\n{shown}",
-            fix="run once without `--offline`, or bring the cache of a machine that has it",
-        )
-    if _NOT_LET_IN.search(text) or (_DENIED.search(text) and "no solution" not in text.lower()):
-        return UnreachableError(
-            f"the package index refused\n{shown}",
-            fix="check the user and password: in the index's URL, in .netrc, or what `keyring get URL USER` prints",
-        )
-    if _NETWORK.search(text):
-        return UnreachableError(
-            f"the package index did not answer\n{shown}",
-            fix="check the network, the proxy settings and ENVBUILDER_INDEX_URL, then try again",
-        )
-    fix = "change the requirement, or ask for a Python that it supports"
-    if "building source distributions is disabled" in text or "no wheels" in text or "has no usable wheels" in text:
-        fix = "it exists only as source for this target: ask for a version that has a wheel, offer one in an index, "
-        fix += "or let it be built: `--allow-source NAME`"
-    return LockImpossibleError(f"no set of packages satisfies the requirements\n{shown}", fix=fix)
 
 
 def find() -> str:

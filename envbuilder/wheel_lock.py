@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement as ParsedRequirement
+from packaging.utils import canonicalize_name
 
-from envbuilder import conda_names, direct_wheels, uv
+from envbuilder import conda_names, direct_wheels, uv, uv_failure
 from envbuilder.errors import LockImpossibleError, Problem
 from envbuilder.uv import SourceMetadata
 
@@ -56,12 +57,13 @@ def find(
                 target=workshop.target,
                 settings=workshop.machine.settings,
                 reporter=workshop.machine.reporter,
+                on_yanked=lambda pin, reason: workshop.machine.reporter.warning(_yanked(spec, pin, reason)),
             )
         except LockImpossibleError as cause:
             # A build that only conda has is no version of the index; uv then takes it as given.
             missing = [name for name in provided.keys() - unknown if _lacks(cause, name, provided[name].version)]
             if not missing and (sources or not workshop.allowed):
-                raise
+                raise uv_failure.with_places(cause, spec, provided) from cause
             unknown.update(missing)
             if not missing:
                 sources = {(name, None): SourceMetadata(name=name) for name in sorted(workshop.allowed)}
@@ -89,8 +91,17 @@ def _lines(spec: EnvironmentSpec, given: Mapping[str, LockedPackage], workshop: 
     return tuple(sorted({*indexed.requirement_lines(), *direct}))
 
 
+def _yanked(spec: EnvironmentSpec, pin: str, reason: str) -> str:
+    """Say that a package was yanked, and who asks for it nevertheless: uv takes such a one only where it is pinned."""
+    name = canonicalize_name(pin.partition("==")[0])
+    lines = [one for one in (*spec.requirements, *spec.constraints) if one.name == name]
+    because = f" because: {reason}" if reason else ""
+    by = f"`{lines[0].text}` ({lines[0].source}) asks for it" if lines else "another package, or the lock, pins it"
+    return f"`{pin}` was yanked from its index{because}; {by}: ask for another version"
+
+
 def _lacks(cause: LockImpossibleError, name: str, version: str) -> bool:
-    text = " ".join(cause.problems[0].what.split())
+    text = " ".join(cause.explanation.split())
     wanted = re.escape(name)
     return bool(
         re.search(rf"there is no version of {wanted}=={re.escape(version)}", text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import hashlib
+import html
 import io
 import ipaddress
 import ssl
@@ -52,11 +53,12 @@ class WheelFile:
         return LockedPackage(name=name, version=version, url=f"{url}/{self.name}", sha256=self.digest)
 
 
-def wheel(
+def wheel(  # noqa: PLR0913 - a test says only what it is about
     name: str,
     version: str = "1.0",
     *,
     requires: tuple[str, ...] = (),
+    python: str | None = None,
     tag: str = "py3-none-any",
     files: Mapping[str, bytes] | None = None,
     entry_points: str = "",
@@ -67,6 +69,7 @@ def wheel(
     info = f"{name}-{version}.dist-info"
     metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"]
     metadata += [f"Requires-Dist: {requirement}\n" for requirement in requires]
+    metadata += [f"Requires-Python: {python}\n"] if python is not None else []
     root = str(tag.endswith("-any")).lower()
     members = dict(files if files is not None else {f"{name}/__init__.py": f"version = {version!r}\n".encode()})
     members[f"{info}/METADATA"] = "".join(metadata).encode()
@@ -107,6 +110,9 @@ class PackageIndex:
     cut_off: set[str] = field(default_factory=set)
     """File names of which only the first half is sent."""
 
+    yanked: dict[str, str] = field(default_factory=dict)
+    """File name → why it was taken back; may be empty."""
+
     failures: list[int] = field(default_factory=list)
     """Statuses that the next answers have, whatever is asked."""
 
@@ -133,6 +139,9 @@ class PackageIndex:
     def add(self, *wheels: WheelFile) -> None:
         self.files.update({item.name: item.data for item in wheels})
 
+    def _mark(self, file: str) -> str:
+        return f' data-yanked="{html.escape(self.yanked[file])}"' if file in self.yanked else ""
+
     def page(self, path: str) -> bytes | None:
         """Return what is at `path`, or None."""
         top, _, name = path.strip("/").partition("/")
@@ -140,7 +149,8 @@ class PackageIndex:
             return self.files.get(name)
         found = sorted(file for file in self.files if file.partition("-")[0].replace("_", "-").lower() == name)
         links = (
-            f'<a href="{self.before}/files/{file}#sha256={hashlib.sha256(self.files[file]).hexdigest()}">{file}</a>'
+            f'<a href="{self.before}/files/{file}#sha256={hashlib.sha256(self.files[file]).hexdigest()}"'
+            f"{self._mark(file)}>{file}</a>"
             for file in found
         )
         return "<!DOCTYPE html><html><body>{}</body></html>".format("\n".join(links)).encode() if found else None

@@ -140,7 +140,7 @@ def test_a_build_prints_reference_and_digest_and_takes_the_lock_given(cache: Pat
     assert re.fullmatch(r"cli-scale:1@sha256:[0-9a-f]{64}\n", finished.stdout)
     assert "tried" in finished.stderr or "existed already" in finished.stderr
     again = result(cache, "build", str(EXAMPLES / "scale"), *where, "--lock", str(lock), "-t", "cli-scale:1")
-    assert again["lock_digest"] == made["digest"]
+    assert again["lock_digest"] == made["locks"][0]["digest"]
     assert again["existed"] is True
 
 

@@ -184,33 +184,55 @@ SOURCE_ONLY = (
     "it exists only as source for this target: ask for a version that has a wheel, offer one in an index, "
     "or let it be built: `--allow-source NAME`"
 )
-CHANGE_IT = "change the requirement, or ask for a Python that it supports"
+LOOSEN = "loosen or remove one of the lines that are named here"
+ANOTHER_VERSION = "ask for a version that exists"
+ANOTHER_NAME = "check its name, or name an index that has it: ENVBUILDER_EXTRA_INDEX_URLS, or the workspace's"
+ANOTHER_PYTHON = "ask for a version that supports this Python, or for a Python that it supports"
 
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    ("lines", "words", "fix"),
+    ("lines", "because", "words", "fix"),
     [
-        (("part<1",), "part<1", CHANGE_IT),
-        (("top", "part==1.0"), "part", CHANGE_IT),
-        (("absent",), "absent", CHANGE_IT),
-        (("source",), "source", SOURCE_ONLY),
-        (("foreign",), "foreign", SOURCE_ONLY),
+        (("part<1",), ": there is no such version", "part<1", ANOTHER_VERSION),
+        (("part==7",), ": there is no such version", "part==7", ANOTHER_VERSION),
+        (("top", "part==1.0"), "", "you require part==1.0", LOOSEN),
+        (("absent", "top"), ": no index has `absent`", "absent", ANOTHER_NAME),
+        (("source",), ": of `source` there is no fitting wheel for Python 3.11 on linux-64", "source", SOURCE_ONLY),
+        (("foreign",), ": of `foreign` there is no fitting wheel for Python 3.11 on linux-64", "foreign", SOURCE_ONLY),
+        (("broken",), ": of `broken` there is no fitting wheel for Python 3.11 on linux-64", "broken", SOURCE_ONLY),
+        (("gone",), ": `gone` was yanked", "gone", "ask for another version, or pin it (`gone==VERSION`) to take it"),
+        (("recent",), " for Python 3.11 on linux-64", "Python >=3.13", ANOTHER_PYTHON),
     ],
-    ids=["no such version", "conflict", "no such package", "source only", "other platform only"],
+    ids=[
+        "too old a version",
+        "no such version",
+        "conflict",
+        "no such package",
+        "source only",
+        "other platform only",
+        "no archive",
+        "yanked",
+        "newer Python",
+    ],
 )
 def test_what_cannot_be_had_is_explained(
-    lines: tuple[str, ...], words: str, fix: str, package_index: PackageIndex, settings: Settings
+    lines: tuple[str, ...], because: str, words: str, fix: str, package_index: PackageIndex, settings: Settings
 ) -> None:
     package_index.add(wheel("top", requires=("part>=2",)), wheel("part", "1.0"), wheel("part", "2.0"))
-    package_index.add(wheel("foreign", tag="cp311-cp311-win_amd64"))
+    package_index.add(wheel("foreign", tag="cp311-cp311-win_amd64"), wheel("recent", python=">=3.13"))
+    package_index.add(wheel("gone"))
+    package_index.yanked = {"gone-1.0-py3-none-any.whl": "it broke"}
     package_index.files["source-1.0.tar.gz"] = b"not even an archive"
+    package_index.files["broken-1.0-py3-none-any.whl"] = b"not even an archive"
     error = failed(*lines, settings=settings)
     assert isinstance(error, LockImpossibleError)
     (problem,) = error.problems
-    assert problem.what.startswith("no set of packages satisfies the requirements\n")
+    assert problem.what.startswith(f"no set of packages satisfies the requirements{because}\n")
     assert words in problem.what
+    assert "hint" not in problem.what
     assert problem.fix == fix
+    assert words in error.explanation
 
 
 @pytest.fixture
@@ -238,7 +260,8 @@ def test_an_index_that_refuses_is_told_without_the_password(
     error = failed("top", settings=replace(settings, index_url=f"http://{user}{index_with_login.host}/simple"))
     assert isinstance(error, UnreachableError)
     (problem,) = error.problems
-    assert problem.what.startswith("the package index refused\n")
+    assert problem.what == "the package index asks for a login, or did not take the one it got (401)"
+    assert problem.where == Source(file=index_with_login.url)
     assert problem.fix == (
         "check the user and password: in the index's URL, in .netrc, or what `keyring get URL USER` prints"
     )
@@ -352,6 +375,25 @@ def test_no_python_of_the_path_is_started(package_index: PackageIndex, settings:
     environ = (("PATH", str(tmp_path / "bin")), ("HOME", str(tmp_path)))
     assert pins(compile_lines("top", settings=replace(settings, environ=environ))) == ["top==1.0"]
     assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.process
+def test_what_was_yanked_is_told_once(package_index: PackageIndex, settings: Settings) -> None:
+    package_index.add(
+        wheel("top", requires=("part==1.0", "other")), wheel("part"), wheel("other"), wheel("other", "2.0")
+    )
+    package_index.yanked = {"part-1.0-py3-none-any.whl": 'it \x07eats "data"', "other-2.0-py3-none-any.whl": "new"}
+    heard: list[tuple[str, str]] = []
+    found = uv.compile_lines(
+        ("top", "part==1.0"),
+        python_version="3.11.2",
+        target=TARGET,
+        settings=settings,
+        reporter=Reporter(),
+        on_yanked=lambda pin, reason: heard.append((pin, reason)),
+    )
+    assert pins(found) == ["other==1.0", "part==1.0", "top==1.0"]
+    assert heard == [("part==1.0", 'it eats "data"')]
 
 
 @pytest.mark.process

@@ -28,6 +28,9 @@ class ConsoleReporter(Reporter):
         if not self.console.is_terminal:
             # Nobody reads a log in a window: lines that are whole can be searched.
             self.console.width = _WHOLE_LINES
+        self.warnings: list[str] = []
+        """All that was warned of, also what was not shown."""
+
         self._quiet = quiet
         self._verbose = verbose
         self._progress: Progress | None = None
@@ -65,6 +68,7 @@ class ConsoleReporter(Reporter):
             self.console.print(f"  {stage} | {text}", markup=False)
 
     def warning(self, text: str) -> None:
+        self.warnings.append(text)
         if not self._quiet:
             self.console.print(f"warning: {text}", markup=False)
 

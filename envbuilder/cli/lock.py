@@ -81,6 +81,7 @@ def command(
     summary = {
         "packages_digest": lockfile.locks[0].packages_digest,
         "locks": [_summary(lock) for lock in lockfile.locks],
+        "warnings": invocation.reporter.warnings,
     }
     if output is not None:
         disk.write_file(output, text.encode())
