@@ -87,6 +87,17 @@ def tools(folder: Path, settings: Settings) -> list[Tool]:
         *(f"manylinux_2_{one}" for one in range(17, GLIBC + 1)),
     ]
 
+    def uv(cache: Path, output: Path) -> Command:
+        """Return the command with the flags that envbuilder gives, but for those of its two forms of output."""
+        return (
+            *(find_uv_bin(), "pip", "compile", str(asked), "-o", str(output), "--cache-dir", str(cache)),
+            *("--no-config", "--no-build", "--generate-hashes", "--python", sys.executable),
+            *("--python-version", PYTHON, "--python-platform", f"x86_64-manylinux_2_{GLIBC}"),
+        )
+
+    def of_uv(_: Path) -> dict[str, str]:
+        return {**environ, "UV_DEFAULT_INDEX": index}
+
     def envbuilder(output: Path) -> Command:
         return (sys.executable, "-m", "envbuilder", "lock", str(folder / "model"), "--no-base", "-o", str(output))
 
@@ -94,14 +105,14 @@ def tools(folder: Path, settings: Settings) -> list[Tool]:
         return {**environ, "ENVBUILDER_CACHE_DIR": str(cache), "ENVBUILDER_INDEX_URL": index}
 
     return [
+        Tool(name="uv", command=uv, environ=of_uv),
         Tool(
-            name="uv",
-            command=lambda cache, output: (
-                *(find_uv_bin(), "pip", "compile", str(asked), "-o", str(output), "--cache-dir", str(cache)),
-                *("--no-config", "--no-build", "--generate-hashes", "--python", sys.executable),
-                *("--python-version", PYTHON, "--python-platform", f"x86_64-manylinux_2_{GLIBC}"),
+            name="uv, left to find a Python",
+            # Its interpreter is of no consequence for the answer, but each one on the PATH is started and asked.
+            command=lambda cache, output: tuple(
+                word for word in uv(cache, output) if word not in {"--python", sys.executable}
             ),
-            environ=lambda _: {**environ, "UV_DEFAULT_INDEX": index},
+            environ=of_uv,
         ),
         Tool(name="envbuilder lock", command=lambda _, output: envbuilder(output), environ=of_envbuilder),
         Tool(

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from packaging.utils import canonicalize_name
 
-from envbuilder import conda, digest, disk, wheel_lock
-from envbuilder.conda_settings import CondaSettings
+from envbuilder import digest, disk, wheel_lock
 from envbuilder.conda_yaml import MatchSpec
 from envbuilder.direct_wheels import Workshop
 from envbuilder.errors import (
@@ -151,6 +150,9 @@ def _conda(
     spec: EnvironmentSpec, target: Target, machine: Machine, preferences: Preferences
 ) -> tuple[CondaPackage, ...]:
     """Return the conda packages, Python among them."""
+    from envbuilder import conda  # noqa: PLC0415 - nine in ten models need none of it
+    from envbuilder.conda_settings import CondaSettings  # noqa: PLC0415
+
     settings = CondaSettings.from_environ(dict(machine.settings.conda_environ), settings=machine.settings)
     packages = conda.solve(
         conda_match_specs(spec),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbuilder import model_store, model_uri, repair, resolution
+from envbuilder import model_uri, repair, resolution
 from envbuilder.choices import Choices
 from envbuilder.errors import Source
 from envbuilder.model import Model
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 def read_model(model: str | Path, *, machine: Machine) -> Model:
     """Read a model directory, or fetch the model that a URI names and read that."""
     if isinstance(model, str) and model_uri.is_uri(model):
+        from envbuilder import model_store  # noqa: PLC0415 - most models are on disk
+
         uri = ModelUri.parse(model, source=Source(file="MODEL"))
         with Timings(machine.reporter).stage("fetch", str(uri)) as note:
             fetched = model_store.fetch(uri, machine=machine)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from envbuilder.reporter import Reporter
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.progress import Progress, TaskID
 
     from envbuilder.finding import Finding
     from envbuilder.stages import BuildReport
@@ -39,6 +37,14 @@ class ConsoleReporter(Reporter):
     def started(self, stage: str, detail: str = "") -> None:
         if self._quiet or not self.console.is_terminal:
             return
+        from rich.progress import (  # noqa: PLC0415 - only terminals show it
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -81,6 +87,8 @@ class ConsoleReporter(Reporter):
 
 def print_build(console: Console, report: BuildReport) -> None:
     """Print what was built: layers, sizes and the times of the stages."""
+    from rich.table import Table  # noqa: PLC0415 - most runs show none
+
     layers = Table(title=None, box=None, pad_edge=False)
     for name, justify in (("layer", "left"), ("digest", "left"), ("MB", "right"), ("", "left")):
         layers.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
@@ -115,6 +123,8 @@ def build_facts(report: BuildReport) -> list[tuple[str, str]]:
 
 def print_findings(console: Console, findings: tuple[Finding, ...]) -> None:
     """Print what `doctor` found, with the fix of each thing that is missing."""
+    from rich.table import Table  # noqa: PLC0415 - most runs show none
+
     table = Table(box=None, pad_edge=False)
     for name in ("", "subject", "finding"):
         table.add_column(name)
