@@ -72,6 +72,13 @@ class CondaSettings:
             environ=tuple((name, environ[name]) for name in _PASSED_ON if environ.get(name)),
         )
 
+    @property
+    def places(self) -> list[object]:
+        """Where channels are, without credentials: what an answer that is kept depends on."""
+        named = [[name, [one.url for one in addresses]] for name, addresses in self.named]
+        mirrors = [[of.url, [one.url for one in by]] for of, by in self.mirrors]
+        return [self.channel_alias.url, named, mirrors]
+
     def program_environ(self) -> dict[str, str]:
         """Return the environment of the program that solves; raises InvalidFileError when credentials are missing."""
         environ = {**self.settings.program_environ(), **dict(self.environ)}

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -31,31 +31,9 @@ if TYPE_CHECKING:
     from envbuilder.engine import Engine
     from envbuilder.locked import Lock
     from envbuilder.machine import Machine
-    from envbuilder.package_index import PackageIndex
     from envbuilder.requirement import Requirement
     from envbuilder.source_tree import SourceTree
-    from envbuilder.target import Target
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workshop:
-    """What may be built from source, and where."""
-
-    machine: Machine
-    target: Target
-    python_version: str
-    model: Path | None = None
-    """The model's directory."""
-
-    allowed: frozenset[str] = frozenset()
-    """Normalized names of the packages that may be built."""
-
-    base: BaseImage | None = None
-    """None: nothing can be built."""
-
-    engine: Engine | None = None
-    indexes: tuple[PackageIndex, ...] = ()
-    exclude_newer: str | None = None
+    from envbuilder.workshop import Workshop
 
 
 def of_requirements(requirements: Iterable[Requirement], workshop: Workshop) -> dict[str, LockedPackage]:

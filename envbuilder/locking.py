@@ -12,7 +12,6 @@ from packaging.utils import canonicalize_name
 
 from envbuilder import digest, disk, wheel_lock
 from envbuilder.conda_yaml import MatchSpec
-from envbuilder.direct_wheels import Workshop
 from envbuilder.errors import (
     BaseImageError,
     InvalidFileError,
@@ -22,6 +21,7 @@ from envbuilder.kept_lock import Preferences
 from envbuilder.locked import Lock, LockedBase
 from envbuilder.lockfile import Lockfile
 from envbuilder.target import Target
+from envbuilder.workshop import Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -188,6 +188,12 @@ def conda_match_specs(spec: EnvironmentSpec) -> tuple[MatchSpec, ...]:
     return (*tools, *spec.match_specs)
 
 
+def _channel_places(machine: Machine) -> object:
+    from envbuilder.conda_settings import CondaSettings  # noqa: PLC0415 - nine in ten models need none of it
+
+    return CondaSettings.from_environ(dict(machine.settings.conda_environ), settings=machine.settings).places
+
+
 def lock_once(
     spec: EnvironmentSpec,
     place: Place,
@@ -201,7 +207,7 @@ def lock_once(
     settings = machine.settings
     base = place.base.digest if place.base is not None else None
     asked = [spec.packages_digest, base, asdict(place.target), place.python_version, sorted(allow_source)]
-    key = digest.of_json([asked, settings.index_url, settings.extra_index_urls])
+    key = digest.of_json([asked, settings.places, _channel_places(machine) if spec.needs_conda else None])
     path = machine.locks / f"{digest.hex_of(key)}.conda-lock.yml"
     if path.exists():
         try:

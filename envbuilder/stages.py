@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from envbuilder import activation as conda_activation
-from envbuilder import direct_wheels, disk, engine_choice, kept_lock, locking, model_environment, server_kit
+from envbuilder import disk, engine_choice, kept_lock, locking, model_environment, server_kit
 from envbuilder.choices import ENGINE_NAMES, EngineName
 from envbuilder.errors import (
     BuildFailedError,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from envbuilder.machine import Machine
     from envbuilder.model import Model
     from envbuilder.smoke import SmokeReport
+    from envbuilder.workshop import Workshop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,10 +169,12 @@ def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: M
                 allow_source=choices.allow_source,
             )
         note.text = f"{_counted(lock)}{', kept from before' if kept else ''}"
-    direct_wheels.have(lock, spec.requirements, place.workshop(machine, model=model.directory))
+    _have_direct_wheels(lock, spec, place.workshop(machine, model=model.directory))
     activation: tuple[tuple[str, str], ...] = ()
     if lock.conda_packages:
         with timings.stage("activation"):
+            from envbuilder import activation as conda_activation  # noqa: PLC0415 - nine in ten models need none of it
+
             activation = conda_activation.variables(lock, spec, base, engine, machine=machine)
     kit = server_kit.load(base.interpreter.minor, base_reference=base.reference)
     packages = server_kit.packages(kit, interpreter=base.interpreter, platform=base.platform, machine=machine)
@@ -189,6 +191,13 @@ def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: M
         tool_version=__version__,
         activation=activation,
     )
+
+
+def _have_direct_wheels(lock: Lock, spec: EnvironmentSpec, workshop: Workshop) -> None:
+    if not all(one.is_of_index for one in lock.packages):
+        from envbuilder import direct_wheels  # noqa: PLC0415 - few models have any
+
+        direct_wheels.have(lock, spec.requirements, workshop)
 
 
 def _check_buildable(spec: EnvironmentSpec, machine: Machine) -> None:

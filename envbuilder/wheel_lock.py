@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement as ParsedRequirement
 from packaging.utils import canonicalize_name
 
-from envbuilder import conda_names, direct_wheels, uv, uv_failure
+from envbuilder import conda_names, uv, uv_failure
 from envbuilder.errors import LockImpossibleError, Problem
 from envbuilder.uv import SourceMetadata
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
     from envbuilder.conda_package import CondaPackage
-    from envbuilder.direct_wheels import Workshop
     from envbuilder.environment_spec import EnvironmentSpec
     from envbuilder.kept_lock import Preferences
     from envbuilder.locked import LockedPackage
+    from envbuilder.workshop import Workshop
 
 
 def find(
@@ -35,8 +35,7 @@ def find(
     """
     provided = conda_names.provided(conda_packages)
     _check_clashes(spec, provided)
-    given = direct_wheels.of_requirements(spec.requirements, workshop)
-    lines = _lines(spec, given, workshop)
+    given, lines = _given(spec, workshop)
     unknown: set[str] = set()
     sources: dict[tuple[str, str | None], SourceMetadata] = {}
     built: dict[tuple[str, str], LockedPackage] = {}
@@ -74,21 +73,35 @@ def find(
                 replace(built.get((one.name, one.version), one), dependencies=one.dependencies) for one in found
             )
         for one in unbuilt:
-            where = next((asked.source for asked in spec.requirements if asked.name == one.name), spec.python.source)
-            wheel, requires = direct_wheels.of_sdist(one, workshop, where=where)
+            wheel, requires = _built(one, spec, workshop)
             built[one.name, one.version] = wheel
             sources[one.name, one.version] = SourceMetadata(name=one.name, version=one.version, requires=requires)
 
 
-def _lines(spec: EnvironmentSpec, given: Mapping[str, LockedPackage], workshop: Workshop) -> tuple[str, ...]:
-    """Return the requirements as lines: direct ones name a wheel in the cache, or are left out on other targets."""
+def _given(spec: EnvironmentSpec, workshop: Workshop) -> tuple[dict[str, LockedPackage], tuple[str, ...]]:
+    """Return the wheels of direct requirements, and all requirements as lines.
+
+    Lines of direct ones name a wheel in the cache, or are left out where they do not count on the target.
+    """
+    if not any(one.is_direct for one in spec.requirements):
+        return {}, spec.requirement_lines()
+    from envbuilder import direct_wheels  # noqa: PLC0415 - few models have any
+
+    given = direct_wheels.of_requirements(spec.requirements, workshop)
     direct = {
         direct_wheels.line(one, given[one.name], workshop.machine)
         for one in spec.requirements
         if one.is_direct and one.name in given
     }
     indexed = replace(spec, requirements=tuple(one for one in spec.requirements if not one.is_direct))
-    return tuple(sorted({*indexed.requirement_lines(), *direct}))
+    return given, tuple(sorted({*indexed.requirement_lines(), *direct}))
+
+
+def _built(package: LockedPackage, spec: EnvironmentSpec, workshop: Workshop) -> tuple[LockedPackage, tuple[str, ...]]:
+    from envbuilder import direct_wheels  # noqa: PLC0415 - few models need any
+
+    where = next((one.source for one in spec.requirements if one.name == package.name), spec.python.source)
+    return direct_wheels.of_sdist(package, workshop, where=where)
 
 
 def _yanked(spec: EnvironmentSpec, pin: str, reason: str) -> str:

@@ -32,6 +32,19 @@ def test_our_own_alias_wins_over_condas(tmp_path: Path) -> None:
     assert "canary" not in repr(settings)
 
 
+def test_places_tell_where_channels_are_and_nobodys_password(tmp_path: Path) -> None:
+    plain, secret = (
+        read(
+            tmp_path,
+            ENVBUILDER_CHANNEL_ALIAS=f"https://{login}a.example/c",
+            ENVBUILDER_CHANNEL_MIRRORS=f"https://b.example=https://{login}m.example",
+        )
+        for login in ("", "user:canary@")
+    )
+    assert plain.places == secret.places == ["https://a.example/c", [], [["https://b.example", ["https://m.example"]]]]
+    assert plain.places != read(tmp_path).places
+
+
 def test_mirrors_are_read_in_their_order(tmp_path: Path) -> None:
     text = "https://a.example=https://m1.example/x  https://b.example/c=https://m2.example https://a.example/=https://m3.example"
     settings = read(tmp_path, ENVBUILDER_CHANNEL_MIRRORS=text)

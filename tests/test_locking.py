@@ -169,7 +169,7 @@ def test_a_damaged_lock_is_made_again(damage: str, machine: Machine) -> None:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("what", ["spec", "base", "platform", "index", "extra index"])
+@pytest.mark.parametrize("what", ["spec", "base", "platform", "index", "extra index", "find-links", "cuda", "source"])
 def test_another_question_has_an_answer_of_its_own(what: str, machine: Machine, package_index: PackageIndex) -> None:
     locking.lock_once(spec("top"), PLACE, machine=machine, tool_version="1")
     settings, asked, base = machine.settings, spec("top"), BASE
@@ -181,11 +181,17 @@ def test_another_question_has_an_answer_of_its_own(what: str, machine: Machine, 
         case "platform":
             base = replace(BASE, platform=Platform.parse("linux/arm64"))
         case "index":
-            settings = replace(settings, index_url=f"{package_index.url}/")
-        case _:
+            settings = replace(settings, index_url=f"{package_index.url}/x/..")
+        case "find-links":
+            settings = replace(settings, find_links=(f"{package_index.url}/part/",))
+        case "extra index":
             settings = replace(settings, extra_index_urls=(package_index.url,))
+        case _:
+            assert what in {"cuda", "source"}
     other = replace(machine, settings=settings)
-    assert not locking.lock_once(asked, Place.of_base(base), machine=other, tool_version="1")[1]
+    place = Place.of_base(base, cuda="12.4" if what == "cuda" else None)
+    allowed = ("top",) if what == "source" else ()
+    assert not locking.lock_once(asked, place, machine=other, tool_version="1", allow_source=allowed)[1]
 
 
 @pytest.fixture

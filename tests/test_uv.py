@@ -180,10 +180,13 @@ def failed(*lines: str, settings: Settings, target: Target = TARGET) -> EnvBuild
     return raised.value
 
 
-SOURCE_ONLY = (
-    "it exists only as source for this target: ask for a version that has a wheel, offer one in an index, "
-    "or let it be built: `--allow-source NAME`"
-)
+def source_only(name: str) -> str:
+    return (
+        "it exists only as source for this target: ask for a version that has a wheel, offer one in an index, "
+        f"or let it be built: `--allow-source {name}`"
+    )
+
+
 LOOSEN = "loosen or remove one of the lines that are named here"
 ANOTHER_VERSION = "ask for a version that exists"
 ANOTHER_NAME = "check its name, or name an index that has it: ENVBUILDER_EXTRA_INDEX_URLS, or the workspace's"
@@ -198,9 +201,10 @@ ANOTHER_PYTHON = "ask for a version that supports this Python, or for a Python t
         (("part==7",), ": there is no such version", "part==7", ANOTHER_VERSION),
         (("top", "part==1.0"), "", "you require part==1.0", LOOSEN),
         (("absent", "top"), ": no index has `absent`", "absent", ANOTHER_NAME),
-        (("source",), ": of `source` there is no fitting wheel for Python 3.11 on linux-64", "source", SOURCE_ONLY),
-        (("foreign",), ": of `foreign` there is no fitting wheel for Python 3.11 on linux-64", "foreign", SOURCE_ONLY),
-        (("broken",), ": of `broken` there is no fitting wheel for Python 3.11 on linux-64", "broken", SOURCE_ONLY),
+        *(
+            ((name,), f": of `{name}` there is no fitting wheel for Python 3.11 on linux-64", name, source_only(name))
+            for name in ("source", "foreign", "broken")
+        ),
         (("gone",), ": `gone` was yanked", "gone", "ask for another version, or pin it (`gone==VERSION`) to take it"),
         (("recent",), " for Python 3.11 on linux-64", "Python >=3.13", ANOTHER_PYTHON),
     ],

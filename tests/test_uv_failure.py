@@ -201,7 +201,7 @@ def unreachable(lines: str, question: Question = QUESTION) -> EnvBuilderError:
 
 
 FETCH = "error: Failed to fetch: `https://u:canary@index.example/team/simple/top/`\n  cause: "
-LOGIN = "check the user and password: in the index's URL, or in its .netrc entry"
+LOGIN = "check the user and password: in the index's URL, in .netrc, or what `keyring get URL USER` prints"
 
 
 @pytest.mark.parametrize(
@@ -262,4 +262,4 @@ def test_offline_is_told_as_such() -> None:
     offline = replace(QUESTION, settings=replace(SETTINGS, offline=True))
     found = uv_failure.error(["error: it failed", "  cause: the network was disabled"], offline)
     assert isinstance(found, LockImpossibleError)
-    assert found.problems[0].fix == "run once without `--offline`"
+    assert found.problems[0].fix == "run once without `--offline`, or bring the cache of a machine that has it"
