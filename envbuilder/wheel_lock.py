@@ -105,12 +105,16 @@ def _built(package: LockedPackage, spec: EnvironmentSpec, workshop: Workshop) ->
 
 
 def _yanked(spec: EnvironmentSpec, pin: str, reason: str) -> str:
-    """Say that a package was yanked, and who asks for it nevertheless: uv takes such a one only where it is pinned."""
+    """Say that a package was yanked, and what asks for it: such a one is taken only where something pins it."""
     name = canonicalize_name(pin.partition("==")[0])
-    lines = [one for one in (*spec.requirements, *spec.constraints) if one.name == name]
+    line = next((one for one in (*spec.requirements, *spec.constraints) if one.name == name and one.specifier), None)
     because = f" because: {reason}" if reason else ""
-    by = f"`{lines[0].text}` ({lines[0].source}) asks for it" if lines else "another package, or the lock, pins it"
-    return f"`{pin}` was yanked from its index{because}; {by}: ask for another version"
+    if line is not None:
+        return f"`{pin}` was yanked from its index{because}; `{line.text}` ({line.source}) asks for it: change it there"
+    return (
+        f"`{pin}` was yanked from its index{because}; the lock, or another package, pins it: "
+        f"`envbuilder lock --update {name}` takes another where one fits"
+    )
 
 
 def _lacks(cause: LockImpossibleError, name: str, version: str) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from bench import corpus_locks
 from envbuilder.conda_yaml import CondaYaml
 from envbuilder.errors import EnvBuilderError, Source
 from envbuilder.model import Model
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from envbuilder.environment_spec import EnvironmentSpec
+    from envbuilder.machine import Machine
 
 SHARED = Path(os.environ.get("ENVBUILDER_SHARED", REPOSITORY.parent / "shared"))
 SNAPSHOT = Path(__file__).with_name("snapshots") / "real_models.tsv"
@@ -162,3 +164,40 @@ def _includes_a_file(conda: CondaYaml | None, source: Source) -> bool:
     lines = [one for one in (conda.pip_lines if conda else ()) if one.source == source]
     items = [item for line in lines for item in classify(line)]
     return all(isinstance(item, PipOption) and item.name in {"--requirement", "--constraint"} for item in items)
+
+
+FEW = (
+    "CalaW__sjtu-summer/model",
+    "DESMOND135__mlflow-daghub-pipeline",
+    "VNBcoding__Ontario-US-Trade-Dashboard",
+    "YasaminAbbaszadegan__LeafDoctor/model",
+    "jithsg__Azure-Databricks-MLflow-AWS_Apprunner-App/model",
+    "magheya__sentiment-analysis-mlops/backend/mlflow_model",
+)
+"""Models that lock, or fail, in a second or two each and each in another way."""
+
+
+def written_rows() -> dict[str, str]:
+    header, *lines = corpus_locks.TABLE.read_text().splitlines()
+    assert tuple(header.split("\t")) == corpus_locks.COLUMNS
+    return {line.partition("\t")[0]: line for line in lines}
+
+
+@pytest.mark.network
+@pytest.mark.process
+@pytest.mark.parametrize("model", FEW)
+def test_a_real_model_locks_or_fails_as_it_did(model: str, machine: Machine) -> None:
+    directory = SHARED / "corpus" / model
+    if not directory.is_dir():
+        pytest.skip(f"no real models in {SHARED}")
+    assert "\t".join(corpus_locks.row(directory, machine)) == written_rows()[model]
+
+
+def test_the_table_of_locks_has_every_model_and_every_failure_its_place() -> None:
+    rows = {model: line.split("\t") for model, line in written_rows().items()}
+    here = [path.relative_to(SHARED / "corpus").as_posix() for path in directories("corpus")]
+    assert not here or here == list(rows)
+    assert len(rows) > 50
+    for _, _, _, outcome, reason, places, _ in rows.values():
+        assert outcome.startswith(("locked: ", "needs channel ", "failed: "))
+        assert (reason != "-") == (places != "-") == outcome.startswith("failed: ")
