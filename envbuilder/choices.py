@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from envbuilder.workspace_yaml import Defaults, WorkspaceYaml
+from envbuilder.workspace_yaml import WorkspaceYaml
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from envbuilder.workspace import Workspace
+    from envbuilder.workspace_defaults import Defaults
 
 EngineName = Literal["auto", "docker", "oci"]
 ENGINE_NAMES: Final = ("docker", "oci")
@@ -71,6 +72,11 @@ class Choices:
     def says(self) -> WorkspaceYaml:
         """What the workspace says; nothing, where there is none."""
         return self.workspace.says if self.workspace is not None else WorkspaceYaml()
+
+    @property
+    def may_be_built(self) -> tuple[str, ...]:
+        """The packages that the user or the workspace lets be built from source."""
+        return (*self.allow_source, *self.says.allow_source)
 
     @property
     def defaults(self) -> Defaults:

@@ -105,7 +105,7 @@ def make_lock(model: str | Path, choices: Choices, *, machine: Machine) -> Lockf
                 tool_version=__version__,
                 preferences=preferences,
                 model=read.directory,
-                allow_source=choices.allow_source,
+                allow_source=choices.may_be_built,
             )
             note.text = _counted(lock)
         made.append(lock)
@@ -166,7 +166,7 @@ def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: M
                 machine=machine,
                 tool_version=__version__,
                 model=model.directory,
-                allow_source=choices.allow_source,
+                allow_source=choices.may_be_built,
             )
         note.text = f"{_counted(lock)}{', kept from before' if kept else ''}"
     _have_direct_wheels(lock, spec, place.workshop(machine, model=model.directory))

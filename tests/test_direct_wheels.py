@@ -234,7 +234,10 @@ def test_a_package_that_only_exists_as_source_is_built_when_it_is_allowed(
     assert {tool.name for tool in built.source.tools} == {"setuptools"}
     assert (built.dependencies, part.version) == (("part",), "1.0")
     first = lock.read_bytes()
-    assert envbuilder(*again, "--allow-source", "only-source").returncode == 0
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    (workspace / "envbuilder.yaml").write_text("allow_source: [only-source]\n")
+    assert envbuilder(*again, "--workspace", str(workspace)).returncode == 0
     assert lock.read_bytes() == first
 
 

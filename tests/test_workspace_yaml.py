@@ -267,3 +267,14 @@ def test_a_repair_that_does_not_exist_is_refused(name: str, fix: str) -> None:
     (problem,) = caught.value.problems
     assert (problem.what, problem.fix) == (f"there is no repair `{name}`", fix)
     assert str(problem.where) == "envbuilder.yaml: repairs.off[0]"
+
+
+def test_packages_that_may_be_built_are_named() -> None:
+    found = WorkspaceYaml.parse("allow_source: [Py_Meeus, psutil]", file="envbuilder.yaml")
+    assert found.allow_source == ("py-meeus", "psutil")
+    with pytest.raises(InvalidFileError) as raised:
+        WorkspaceYaml.parse("allow_source: [a b, psutil==1]", file="envbuilder.yaml")
+    assert [(one.what, str(one.where)) for one in raised.value.problems] == [
+        ("`a b` is not the name of a package", "envbuilder.yaml: allow_source[0]"),
+        ("`psutil==1` is not the name of a package", "envbuilder.yaml: allow_source[1]"),
+    ]
