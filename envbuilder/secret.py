@@ -33,7 +33,11 @@ def redact(text: str) -> str:
     if len(text) > MAX_LENGTH:
         return "*" * (MAX_LENGTH + 1)
     # A URL may hold another one: a proxy's, or the next of a list.
-    cleaned = re.sub(r"(?<=://)(?:(?!://)[^\s'\"])*", lambda found: _redact_authority(found[0]), text)
+    cleaned = re.sub(
+        r"(git\+[a-z]{1,5})?://((?:(?!://)[^\s'\"])*)",
+        lambda found: f"{found[1] or ''}://{_redact_authority(found[2], is_repository=found[1] is not None)}",
+        text,
+    )
     # `NAME:TAG@sha256:…` is an image.
     cleaned = re.sub(r"(^|[\s=+]|//)[^\s/@:=+]{1,1000}:[^\s/@]{1,1000}@(?!sha256:)(?=[^\s])", r"\1***@", cleaned)
     # A token of conda's servers behind a host that stands without a scheme; `./t/NAME.whl` is a path.
@@ -50,13 +54,15 @@ def visible(text: str) -> str:
     return printable(redact(text))
 
 
-def _redact_authority(rest: str) -> str:
+def _redact_authority(rest: str, *, is_repository: bool) -> str:
     """Redact what follows `://`: user and password, conda's `/t/TOKEN`, and a query (signatures, tokens)."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    # `HOST:PORT/PATH@REF`; elsewhere an `@` in the path is more likely the end of a password that has a `/`.
+    is_at_ref = is_repository and re.search(r"[^:]:\d{1,5}$", authority) is not None
     if "@" in authority:
         user, _, host = authority.rpartition("@")
         rest = (authority if user == "git" else f"***@{host}") + rest[len(authority) :]
-    elif re.search(r":(?!\d+$)", authority.rpartition("]")[2]) or (":" in authority and "@" in rest):
+    elif re.search(r":(?!\d+$)", authority.rpartition("]")[2]) or (":" in authority and "@" in rest and not is_at_ref):
         # A password with an unquoted `/`, `?` or `#` in it ends the authority early.
         rest = f"***@{rest.rpartition('@')[2]}" if "@" in rest else "***"
     rest = re.sub(r"/t/[^/?#]+", "/t/***", rest)

@@ -14,6 +14,7 @@ import pytest
 from envbuilder import digest
 from envbuilder.lockfile import Lockfile
 from tests.conftest import BASE, EXAMPLES, command_line
+from tests.git_server import new_repository, running_git
 from tests.package_index import PackageIndex, WheelFile, running_index, wheel
 
 if TYPE_CHECKING:
@@ -271,6 +272,27 @@ def test_what_was_built_elsewhere_is_built_again_to_the_same_bytes(
     refused = call(other, "render", str(model), *ENGINE, "--lock", str(lock), "-o", str(tmp_path / "other-context"))
     assert refused.returncode == 11
     assert "the download has sha256:" in refused.stderr
+
+
+def test_a_repository_is_locked_at_the_commit_that_its_tag_is(envbuilder: Call, model: Path, tmp_path: Path) -> None:
+    work = new_repository(tmp_path / "served" / "project")
+    setup = SETUP.format(name="of-git", version="1.0", module="of_git", requires=[])
+    commit = work.commit({"python/setup.py": setup, "python/of_git.py": ""}, tag="v1")
+    work.commit({"python/of_git.py": "later = True"})
+    lock = tmp_path / "x.yml"
+    again = ("lock", str(model), *ENGINE, "-o", str(lock), "--allow-source", "of-git")
+    with running_git(tmp_path / "served") as server:
+        url = f"{server.url}/project/.git"
+        ask(model, f"of-git @ git+{url}@v1#subdirectory=python")
+        (package,) = locked(envbuilder(*again), lock).packages
+    assert package.source is not None
+    assert (package.version, package.source.url) == ("1.0", f"git+{url}@{commit}")
+    assert package.source.subdirectory == "python"
+    assert f"url: git+{url}@{commit}#subdirectory=python" in lock.read_text()
+    # The server is gone, and what was fetched of a commit is kept.
+    ask(model, f"of-git @ git+{url}@{commit}#subdirectory=python")
+    (same,) = locked(envbuilder(*again), lock).packages
+    assert same == package
 
 
 def test_source_cannot_be_built_without_a_base(envbuilder: Call, model: Path, index: PackageIndex) -> None:

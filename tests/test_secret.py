@@ -19,6 +19,11 @@ from envbuilder.secret import MAX_LENGTH, Secret, redact
         ("git+ssh://git@github.com/o/r@v1", "git+ssh://git@github.com/o/r@v1"),
         ("https://h/x?sig=s3cret#egg=a", "https://h/x?***#egg=a"),
         ("six @ git+https://h/six@1.16.0", "six @ git+https://h/six@1.16.0"),
+        ("six @ git+https://h.example:8443/six@1.16.0", "six @ git+https://h.example:8443/six@1.16.0"),
+        ("git+https://[::1]:8443/six@feature/x", "git+https://[::1]:8443/six@feature/x"),
+        ("git+https://u:s3cret@h:8443/six@1", "git+https://***@h:8443/six@1"),
+        ("git+https://u:s3/cret@h:8443/six@1", "git+https://***@1"),
+        ("https://u:80/s3cret@h", "https://***@h"),
         ("https://h/t/s3cret/chan", "https://h/t/***/chan"),
         (
             "-i https://a:s3cret@h --extra-index-url https://b:s3cret@h",
