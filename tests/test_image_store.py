@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 TAGGING = """
 import sys
+import filelock
 from pathlib import Path
 from envbuilder import digest
 from envbuilder.image_store import ImageStore
