@@ -53,3 +53,20 @@ def test_what_is_listed_is_reached_directly(listed: str, url: str, direct: bool)
 def test_one_proxy_is_told_to_programs_in_every_spelling() -> None:
     assert set(proxy.variables(ONE)) == {"http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"}
     assert set(proxy.variables(ONE).values()) == {ONE}
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://index.example/simple", "proxy.example:3128"),
+        ("http://index.example/simple", None),
+        ("https://inside.example/simple", None),
+        ("https://team.inside.example/simple", None),
+        ("https://outinside.example/simple", "proxy.example:3128"),
+        ("https://[/simple", None),
+        ("", None),
+    ],
+)
+def test_a_request_goes_through_the_proxy_of_its_scheme(url: str, expected: str | None) -> None:
+    environ = {"HTTPS_PROXY": "http://u:canary@proxy.example:3128", "NO_PROXY": "localhost, .inside.example,"}
+    assert proxy.host(url, environ) == expected

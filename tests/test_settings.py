@@ -299,20 +299,3 @@ def test_places_are_named_without_credentials(tmp_path: Path) -> None:
 
 def test_offline_is_kept(tmp_path: Path) -> None:
     assert Settings.from_environ({"HOME": str(tmp_path), **NO_PIP}, offline=True).offline
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("https://index.example/simple", "proxy.example:3128"),
-        ("http://index.example/simple", None),
-        ("https://inside.example/simple", None),
-        ("https://team.inside.example/simple", None),
-        ("https://outinside.example/simple", "proxy.example:3128"),
-        ("https://[/simple", None),
-        ("", None),
-    ],
-)
-def test_a_request_goes_through_the_proxy_of_its_scheme(url: str, expected: str | None) -> None:
-    environ = {"HTTPS_PROXY": "http://u:canary@proxy.example:3128", "NO_PROXY": "localhost, .inside.example,"}
-    assert Settings.from_environ(environ).proxy_for(url) == expected
