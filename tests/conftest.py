@@ -12,6 +12,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from envbuilder.machine import Machine
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 docker_host = docker_engine.docker_host
+
+# Machines are shared and noisy: what a test takes says nothing of what it tests.
+hypothesis.settings.register_profile(
+    "envbuilder", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("envbuilder")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 EXAMPLES = REPOSITORY / "examples"

@@ -97,7 +97,7 @@ def test_what_is_written_says_the_same() -> None:
         ("image: a b", "`a b` is not the name of an image", "image"),
         ("index_url: h", "`h` is not the URL of a package index", "index_url"),
         ("extra_index_urls: {add: [h]}", "`h` is not the URL of a package index", "extra_index_urls.add[0]"),
-        ("find_links: {add: [./w]}", "`./w` is not the URL of a package index", "find_links.add[0]"),
+        ("find_links: {add: [./w]}", "`./w` is a folder of this machine", "find_links.add[0]"),
         ("system_packages: {add: [a;b]}", "`a;b` is not the name of a Debian package", "system_packages.add[0]"),
         ("environment_variables: {A: 1}", "`A` is not known here", "environment_variables.A"),
         (

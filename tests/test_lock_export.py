@@ -45,7 +45,7 @@ def test_a_requirements_file_has_a_hash_for_every_wheel() -> None:
 
 
 @given(locks())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_pylock_is_toml_that_holds_every_wheel(lock: Lock) -> None:
     found = tomllib.loads(to_pylock(lock))
     assert found["lock-version"] == "1.0"

@@ -128,7 +128,7 @@ LOCK = Lock(
 
 
 @given(lockfiles())
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_a_lockfile_reads_back_as_it_was_written(lockfile: Lockfile) -> None:
     text = lockfile.to_text()
     assert Lockfile.parse(text, file="conda-lock.yml") == lockfile
@@ -202,7 +202,7 @@ def test_conda_lock_reads_it(tmp_path: Path) -> None:
 
 
 @given(lockfiles(), st.booleans())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_conda_lock_writes_the_same_bytes(lockfile: Lockfile, with_conda: bool) -> None:  # noqa: FBT001 - drawn
     from conda_lock.lockfile.v1 import models  # noqa: PLC0415 - half a second to import
 
@@ -405,7 +405,7 @@ def test_channels_are_those_of_the_packages() -> None:
 
 
 @given(YAML_VALUES)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_no_content_makes_reading_fail_otherwise(value: object) -> None:
     package = {"manager": "pip", "name": value, "url": value, "hash": value, "dependencies": value}
     for content in (
