@@ -100,6 +100,8 @@ class UnreachableError(EnvBuilderError):
 
     exit_code = 7
     kind = "unreachable"
+    retry_after: float | None = None
+    """Seconds after which the same call may succeed; None where nobody can tell."""
 
 
 class BaseImageError(EnvBuilderError):
@@ -135,3 +137,10 @@ class ServingFailedError(EnvBuilderError):
 
     exit_code = 12
     kind = "serving-failed"
+
+
+class RegistryRefusedError(EnvBuilderError):
+    """A registry does not take the image: no login, no right to push, or an image that it does not want."""
+
+    exit_code = 13
+    kind = "registry-refused"

@@ -21,6 +21,9 @@ LAYER_GZIP: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 
+LARGEST_DOCUMENT: Final = 4 << 20
+"""Manifests, indexes and configs beyond this are refused, as registries do."""
+
 EPOCH: Final = "1970-01-01T00:00:00Z"
 """The creation time of everything envbuilder makes: a clock would make two equal builds differ."""
 

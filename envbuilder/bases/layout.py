@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from envbuilder import digest
 from envbuilder.bases import manifests, rootfs
 from envbuilder.errors import BaseImageError, Source
-from envbuilder.oci_image import Descriptor
+from envbuilder.oci_image import LARGEST_DOCUMENT, Descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,10 +77,10 @@ class _Directory:
         )
 
     def document(self, blob: Descriptor) -> bytes:
-        if blob.size > manifests.LARGEST_DOCUMENT:
+        if blob.size > LARGEST_DOCUMENT:
             raise manifests.damaged(blob.digest, self.where)
         with self._open(blob) as stream:
-            return manifests.verified(stream.read(manifests.LARGEST_DOCUMENT + 1), blob, self.where)
+            return manifests.verified(stream.read(LARGEST_DOCUMENT + 1), blob, self.where)
 
     def copy(self, blob: Descriptor, store: ImageStore) -> None:
         """Take over the blob: a hard link where that is possible, else a copy, and only with the right digest."""

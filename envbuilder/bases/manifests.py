@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from envbuilder.digest import Digest
     from envbuilder.image_store import ImageStore
 
-LARGEST_DOCUMENT: Final = 4 << 20
-"""Manifests, indexes and configs beyond this are refused, as registries do."""
-
 _CONFIGS: Final = (CONFIG, "application/vnd.docker.container.image.v1+json")
 _LAYERS: Final = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 _DEEPEST: Final = 4

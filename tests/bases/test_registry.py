@@ -25,6 +25,7 @@ from envbuilder.errors import BaseImageError, EnvBuilderError, UnreachableError
 from envbuilder.image_reference import ImageReference
 from envbuilder.image_store import ImageStore
 from envbuilder.oci_image import CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, INDEX, LAYER_GZIP, MANIFEST, Image, Platform
+from envbuilder.registry.repository import Repository
 from envbuilder.reporter import Reporter
 from envbuilder.settings import Settings
 from tests import registry_server
@@ -411,7 +412,8 @@ def test_other_hosts_are_reached_over_https_only(pull: Puller) -> None:
         "python:3": "https://registry-1.docker.io/v2/library/python",
         "registry.example:5000/a:1": "https://registry.example:5000/v2/a",
     }.items():
-        assert registries._Repository(ImageReference.parse(text), settings, Reporter()).url == url
+        opened = Repository(ImageReference.parse(text), registries._PULL, settings=settings, reporter=Reporter())
+        assert opened.url == url
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

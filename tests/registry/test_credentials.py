@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envbuilder.bases import credentials
+from envbuilder.registry import credentials
 from envbuilder.settings import Settings
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Container registries, by the distribution specification: reaching them, and bringing images there."""
