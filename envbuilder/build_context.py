@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _RATTLER_PYTHON: Final = (3, 10)
 
 Variant = Literal["buildkit", "classic"]
+Part = Literal["image", "environment"]
+"""Of what a context makes: the whole image, or the environment's own image, without a model."""
+
 
 _CHUNK: Final = 1 << 20
 _PIP: Final = re.compile(r"^pip==(\S+) --hash=sha256:([0-9a-f]{64})$", re.MULTILINE)
@@ -49,6 +52,7 @@ class BuildContext:
         *,
         variant: Variant,
         pip_wheel: Path,
+        part: Part = "image",
         ca: bytes | None = None,
         conda_files: Mapping[str, Path] | None = None,
         wheel_files: Mapping[str, Path] | None = None,
@@ -61,7 +65,11 @@ class BuildContext:
         """
         ca = ca if variant == "classic" else None
         inputs = DockerfileInputs.of(
-            plan, pip_wheel=pip_wheel.name, buildkit=variant == "buildkit", has_ca=ca is not None
+            plan,
+            pip_wheel=pip_wheel.name,
+            buildkit=variant == "buildkit",
+            has_ca=ca is not None,
+            has_model=part == "image",
         )
         files: dict[str, bytes | Path] = {
             "Dockerfile": dockerfile.render(inputs).encode(),
@@ -84,10 +92,18 @@ class BuildContext:
             skeleton = prefix_entries(ENVIRONMENT_PREFIX, plan.base.interpreter)
             entries += _moved(skeleton, ENVIRONMENT_PREFIX, "environment")
         entries += _moved(prefix_entries(SERVER_PREFIX, plan.base.interpreter), SERVER_PREFIX, "server")
-        model = plan.model_entries()
-        entries += _moved((entry for entry in model if f"/{entry.path}" != EXAMPLE_FILE), MODEL_DIRECTORY, "model")
-        entries += [_renamed(entry, "example.json") for entry in model if f"/{entry.path}" == EXAMPLE_FILE]
+        if part == "image":
+            entries += _model(plan)
         return cls(entries=tuple(with_parents(entries)))
+
+    @classmethod
+    def of_model(cls, plan: ImagePlan, *, environment: str, variant: Variant) -> BuildContext:
+        """Put together what it takes to lay the model over the environment's own image, named `environment`."""
+        inputs = DockerfileInputs.of(
+            plan, pip_wheel="", buildkit=variant == "buildkit", has_ca=False, environment=environment
+        )
+        file = Entry(path="Dockerfile", mode=0o644, content=dockerfile.render(inputs).encode())
+        return cls(entries=tuple(with_parents([file, *_model(plan)])))
 
     def write(self, directory: Path, *, link: bool = False) -> None:
         """Write the context as a folder, whole or not at all; raises InvalidFileError when it exists and is not empty.
@@ -123,7 +139,7 @@ class BuildContext:
         yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def make(plan: ImagePlan, *, variant: Variant, machine: Machine) -> BuildContext:
+def make(plan: ImagePlan, *, variant: Variant, part: Part = "image", machine: Machine) -> BuildContext:
     """Return the plan's build context, downloading pip's wheel and conda packages where the cache does not hold them.
 
     Raises BaseImageError for conda packages on a base with whose Python rattler does not run.
@@ -140,6 +156,7 @@ def make(plan: ImagePlan, *, variant: Variant, machine: Machine) -> BuildContext
     return BuildContext.of(
         plan,
         variant=variant,
+        part=part,
         pip_wheel=_pip_wheel(plan, machine),
         ca=authority.read_bytes() if authority is not None else None,
         conda_files=conda_files,
@@ -175,6 +192,12 @@ def _conda(packages: Iterable[CondaPackage], files: Mapping[str, Path]) -> list[
         **{f"conda/{places[name]}": file for name, file in files.items()},
     }
     return [Entry(path=path, mode=0o644, content=content) for path, content in contents.items()]
+
+
+def _model(plan: ImagePlan) -> list[Entry]:
+    entries = plan.model_entries()
+    found = _moved((entry for entry in entries if f"/{entry.path}" != EXAMPLE_FILE), MODEL_DIRECTORY, "model")
+    return found + [_renamed(entry, "example.json") for entry in entries if f"/{entry.path}" == EXAMPLE_FILE]
 
 
 def _pip_wheel(plan: ImagePlan, machine: Machine) -> Path:

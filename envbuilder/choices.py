@@ -64,6 +64,9 @@ class Choices:
     output: Path | None = None
     """A layout directory, or an archive when it ends in `.tar`."""
 
+    push: bool = False
+    """Bring the image to the registry that the tag names."""
+
     smoke: bool = True
     rebuild: bool = False
     """Build even where an image with the same content exists."""

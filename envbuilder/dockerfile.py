@@ -38,6 +38,12 @@ class DockerfileInputs:
 
     version: str
     spec_digest: str
+    environment: str
+    """The environment's own image, which the model is laid over; empty: it is made in the same build."""
+
+    has_model: bool
+    """False for the environment's own image."""
+
     base: str
     """As the engine must name it to get exactly this base."""
 
@@ -78,9 +84,18 @@ class DockerfileInputs:
     command: tuple[str, ...]
 
     @classmethod
-    def of(cls, plan: ImagePlan, *, pip_wheel: str, buildkit: bool, has_ca: bool) -> DockerfileInputs:
+    def of(
+        cls,
+        plan: ImagePlan,
+        *,
+        pip_wheel: str,
+        buildkit: bool,
+        has_ca: bool,
+        has_model: bool = True,
+        environment: str = "",
+    ) -> DockerfileInputs:
         """Take from the plan what the Dockerfile says; what the base says already is inherited."""
-        config = plan.config
+        config = plan.config if has_model else plan.environment_config
         note = ""
         if plan.base.pinned.startswith(REPOSITORY):
             note = f"The base is {plan.base.reference}, which envbuilder gives to the engine; no registry has it."
@@ -88,6 +103,8 @@ class DockerfileInputs:
         return cls(
             version=plan.tool_version,
             spec_digest=plan.spec.digest,
+            environment=environment,
+            has_model=has_model,
             base=plan.base.pinned,
             base_note=note,
             python=plan.base.interpreter.executable,
@@ -98,7 +115,7 @@ class DockerfileInputs:
             has_wheels=bool(plan.lock.packages),
             brings_wheels=not all(one.is_of_index for one in plan.lock.packages),
             has_example=plan.model.example_request is not None,
-            environ=plan.added_environ,
+            environ=plan.added_environ if has_model else plan.common_environ,
             labels=tuple(label for label in config.labels if label not in inherited),
             user=config.user,
             working_directory=config.working_dir,
@@ -113,6 +130,8 @@ def render(inputs: DockerfileInputs) -> str:
     """Return the Dockerfile; raises InvalidFileError for a value that no Dockerfile can say."""
     values = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
     template = "conda.Dockerfile.j2" if inputs.has_conda else "pip.Dockerfile.j2"
+    if inputs.environment:
+        template = "model.Dockerfile.j2"
     text = _environment().get_template(template).render(values)
     return re.sub(r"\n{3,}", "\n\n", text)
 

@@ -28,6 +28,7 @@ EXAMPLE_FILE: Final = "/opt/envbuilder/example.json"
 USER: Final = "1000:1000"
 PORT: Final = 8080
 _LABEL: Final = "io.envbuilder"
+ENVIRONMENT_LABEL: Final = f"{_LABEL}.environment.digest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +68,14 @@ class ImagePlan:
         return digest.of_json([self.files.digest, tried_with, self.spec.digest])
 
     @property
+    def environment_tag(self) -> str:
+        """The tag of the environment's own image, which all models with this lock share."""
+        return f"env-{digest.short(self.environment_digest)}"
+
+    @property
     def content_tag(self) -> str:
         """The tag that says what is in the image; equal tags, equal content."""
-        return f"env-{digest.short(self.environment_digest)}-model-{digest.short(self.model_digest)}"
+        return f"{self.environment_tag}-model-{digest.short(self.model_digest)}"
 
     @property
     def site_packages(self) -> str:
@@ -77,20 +83,29 @@ class ImagePlan:
         return f"lib/python{self.base.interpreter.minor}/site-packages"
 
     @property
-    def labels(self) -> tuple[tuple[str, str], ...]:
-        """The image's labels, sorted: OCI's annotation names, and the digests of what it was made from."""
+    def environment_labels(self) -> tuple[tuple[str, str], ...]:
+        """The labels of the environment's own image, sorted."""
         labels = {
             **dict(self.base.labels),
             "org.opencontainers.image.base.name": self.base.reference,
             "org.opencontainers.image.base.digest": self.base.digest,
-            "org.opencontainers.image.title": "MLflow model server",
+            "org.opencontainers.image.title": "environment of MLflow models",
             f"{_LABEL}.version": self.tool_version,
             f"{_LABEL}.lock.digest": self.lock.digest,
+            f"{_LABEL}.base.digest": self.base.digest,
+            ENVIRONMENT_LABEL: self.environment_digest,
+            f"{_LABEL}.python.version": self.lock.python_version,
+        }
+        return tuple(sorted(labels.items()))
+
+    @property
+    def labels(self) -> tuple[tuple[str, str], ...]:
+        """The image's labels, sorted: OCI's annotation names, and the digests of what it was made from."""
+        labels = {
+            **dict(self.environment_labels),
+            "org.opencontainers.image.title": "MLflow model server",
             f"{_LABEL}.spec.digest": self.spec.digest,
             f"{_LABEL}.model.digest": self.files.digest,
-            f"{_LABEL}.base.digest": self.base.digest,
-            f"{_LABEL}.environment.digest": self.environment_digest,
-            f"{_LABEL}.python.version": self.lock.python_version,
         }
         if self.model.mlmodel.mlflow_version:
             labels[f"{_LABEL}.mlflow.version"] = self.model.mlmodel.mlflow_version
@@ -99,6 +114,11 @@ class ImagePlan:
     @property
     def added_environ(self) -> tuple[tuple[str, str], ...]:
         """The variables the image sets beside those of its base."""
+        return (*self.common_environ, *sorted((one.name, one.value) for one in self.spec.variables))
+
+    @property
+    def common_environ(self) -> tuple[tuple[str, str], ...]:
+        """What of it models with the same lock share."""
         path = dict(self.base.environ).get("PATH", "/usr/local/bin:/usr/bin:/bin")
         return (
             ("PATH", f"{ENVIRONMENT_PREFIX}/bin:{path}"),
@@ -108,7 +128,6 @@ class ImagePlan:
             ("LOGNAME", "model"),
             ("PYTHONUNBUFFERED", "1"),
             *self._conda_environ,
-            *sorted((one.name, one.value) for one in self.spec.variables),
         )
 
     @property
@@ -128,6 +147,12 @@ class ImagePlan:
             ports=(f"{PORT}/tcp",),
             stop_signal="SIGTERM",
         )
+
+    @property
+    def environment_config(self) -> RunConfig:
+        """What a container of the environment's own image starts with: nothing in particular, it holds no model."""
+        environ = {**dict(self.base.environ), **dict(self.common_environ)}
+        return RunConfig(user=USER, env=tuple(environ.items()), labels=self.environment_labels)
 
     def model_entries(self) -> tuple[Entry, ...]:
         """Return the model layer: the model's files, and the request it is tried with."""

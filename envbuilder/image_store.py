@@ -68,6 +68,13 @@ class ImageStore:
         """Tell whether the blob is here."""
         return self.blob_path(blob).is_file()
 
+    def holds(self, blob: Descriptor) -> bool:
+        """Tell whether the blob is here in its whole length."""
+        try:
+            return self.blob_path(blob.digest).stat().st_size == blob.size
+        except FileNotFoundError:
+            return False
+
     @contextmanager
     def new_blob(self) -> Iterator[BlobWriter]:
         """Give a writer; the blob gets its name when the block ends well."""

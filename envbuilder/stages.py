@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from envbuilder import disk, engine_choice, kept_lock, locking, model_environment, server_kit
+from envbuilder import disk, engine_choice, kept_lock, locking, model_environment, publishing, server_kit
 from envbuilder.choices import ENGINE_NAMES, EngineName
 from envbuilder.errors import (
     BuildFailedError,
@@ -23,6 +23,7 @@ from envbuilder.lockfile import Lockfile
 from envbuilder.locking import Place
 from envbuilder.model_files import ModelFiles
 from envbuilder.oci_image import Platform
+from envbuilder.publishing import Destination
 from envbuilder.reporter import Timings
 from envbuilder.target import IMAGE_SUBDIRS, Target
 from envbuilder.version import __version__
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from envbuilder.choices import Choices
+    from envbuilder.digest import Digest
     from envbuilder.engine import BuiltImage, Engine, Running
     from envbuilder.environment_spec import EnvironmentSpec
     from envbuilder.locked import Lock
     from envbuilder.machine import Machine
     from envbuilder.model import Model
+    from envbuilder.registry.push import Pushed
     from envbuilder.smoke import SmokeReport
     from envbuilder.workshop import Workshop
 
@@ -55,14 +58,20 @@ class BuildReport:
     existed: bool
     """True when an image with the same content was there, so nothing was built."""
 
+    pushed: Pushed | None
     seconds: tuple[tuple[str, float], ...]
+
+    @property
+    def digest(self) -> Digest:
+        """What follows the name: the registry's where the image was pushed, else the engine's."""
+        return self.pushed.digest if self.pushed is not None else self.image.digest
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report in the types of JSON."""
         return {
             "reference": self.references[0],
             "references": list(self.references),
-            "digest": self.image.digest,
+            "digest": self.digest,
             "engine": self.engine,
             "base": self.base,
             "lock_digest": self.lock_digest,
@@ -74,6 +83,7 @@ class BuildReport:
             ],
             "smoke": self.smoke.to_dict() if self.smoke is not None else None,
             "existed": self.existed,
+            "pushed": self.pushed.to_dict() if self.pushed is not None else None,
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds},
         }
 
@@ -226,31 +236,33 @@ def build(model: str | Path, choices: Choices, *, machine: Machine) -> BuildRepo
             "the output exists already", where=Source(file=str(choices.output)), fix="remove it, or choose another name"
         )
     name, engine = engine_choice.choose_engine(choices, machine)
+    destination = Destination.of(choices, name, machine=machine, timings=timings) if choices.push else None
     plan = make_plan(model, engine, choices, machine=machine, timings=timings)
     references = _references(choices.tag, plan)
     found = None if choices.rebuild else engine.find(references[-1], machine=machine)
-    if found is None and not choices.smoke:
-        # The name of the content says that the image was tried.
-        references = references[:1]
+    published = None
+    if destination is not None and not choices.rebuild and (found is not None or choices.output is None):
+        published = destination.find(references[-1], plan)
     report: SmokeReport | None = None
-    if found is None:
-        with timings.stage("build", name) as note:
-            image = engine.build(plan, machine=machine)
-            made = sum(not item.reused for item in image.layers)
-            note.text = f"{made} of {len(image.layers)} layers made"
-        if choices.smoke:
-            with timings.stage("smoke test") as note:
-                report = engine.try_image(image, plan, machine=machine)
-                note.text = f"ready after {report.startup_seconds:.1f} s, example {report.example}"
-            if report.example == "none":
-                machine.reporter.warning(f"started, but not asked to predict: {plan.model.example_reason}")
-    else:
+    if found is not None:
         image = found
-    with timings.stage("tag"):
-        engine.tag(image, references, machine=machine)
+    elif published is not None:
+        image = publishing.built(published)
+    else:
+        # The name of the content says that the image was tried.
+        references = references if choices.smoke else references[:1]
+        image, report = _made(plan, name, engine, choices, machine=machine, timings=timings)
+    if found is not None or published is None:
+        with timings.stage("tag"):
+            engine.tag(image, references, machine=machine)
     if choices.output is not None:
         with timings.stage("write", str(choices.output)):
             _write(engine, name, image, references, choices.output, machine)
+    pushed = None
+    if destination is not None:
+        with timings.stage("push", destination.reference.name) as note:
+            pushed = destination.push(published, lambda: engine.push(image, plan, references, machine=machine))
+            note.text = pushed.to_text()
     return BuildReport(
         references=references,
         engine=name,
@@ -259,9 +271,28 @@ def build(model: str | Path, choices: Choices, *, machine: Machine) -> BuildRepo
         lock_digest=plan.lock.digest,
         packages=len(plan.lock.packages) + len(plan.lock.conda_packages),
         smoke=report,
-        existed=found is not None,
+        existed=found is not None or published is not None,
+        pushed=pushed,
         seconds=tuple(timings.seconds.items()),
     )
+
+
+def _made(
+    plan: ImagePlan, name: str, engine: Engine, choices: Choices, *, machine: Machine, timings: Timings
+) -> tuple[BuiltImage, SmokeReport | None]:
+    """Build the image, and try it unless that is not wanted."""
+    with timings.stage("build", name) as note:
+        image = engine.build(plan, machine=machine)
+        made = sum(not item.reused for item in image.layers)
+        note.text = f"{made} of {len(image.layers)} layers made"
+    if not choices.smoke:
+        return image, None
+    with timings.stage("smoke test") as note:
+        report = engine.try_image(image, plan, machine=machine)
+        note.text = f"ready after {report.startup_seconds:.1f} s, example {report.example}"
+    if report.example == "none":
+        machine.reporter.warning(f"started, but not asked to predict: {plan.model.example_reason}")
+    return image, report
 
 
 @disk.readable_by_all()

@@ -124,6 +124,17 @@ def test_the_dockerfile_of_a_conda_environment_is_the_golden_one(variant: str, t
     assert text == golden.read_text()
 
 
+def test_the_environments_own_image_and_a_models_over_it_are_the_golden_ones(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    environment = DockerfileInputs.of(plan, pip_wheel=PIP, buildkit=True, has_ca=False, has_model=False)
+    model = DockerfileInputs.of(plan, pip_wheel="", buildkit=True, has_ca=False, environment="environment:env-0")
+    for name, inputs in (("environment", environment), ("model", model)):
+        golden = GOLDEN / f"{name}.Dockerfile"
+        if os.environ.get("ENVBUILDER_WRITE_GOLDEN"):
+            golden.write_text(dockerfile.render(inputs))
+        assert dockerfile.render(inputs) == golden.read_text()
+
+
 def test_a_conda_environment_without_wheels_asks_no_index_for_any(tmp_path: Path) -> None:
     plan = conda_plan_of(tmp_path)
     text = dockerfile.render(inputs_of(replace(plan, lock=replace(plan.lock, packages=()))))

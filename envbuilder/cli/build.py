@@ -35,6 +35,7 @@ from envbuilder.cli.console import print_build
     type=click.Path(path_type=Path),
     help="Also write the image: an OCI layout directory, or an archive for `docker load` when it ends in .tar.",
 )
+@click.option("--push", is_flag=True, help="Push the image to the registry that the tag names; what is there is kept.")
 @click.option("--smoke/--no-smoke", default=True, help="Try the image on its own example before it is named.")
 @click.option("--rebuild", is_flag=True, help="Build even where an image with the same content exists.")
 @python_option
@@ -46,8 +47,8 @@ from envbuilder.cli.console import print_build
 @environment_option
 @repairs_option
 def command(invocation: Invocation, model: str, **choices: Any) -> None:  # noqa: ANN401
-    """Build an image that serves MODEL, try it, and name it; prints REFERENCE@DIGEST."""
+    """Build an image that serves MODEL, try it, and name it; prints REFERENCE@DIGEST, of the registry when pushed."""
     report = stages.build(model, Choices(**choices, workspace=invocation.workspace), machine=invocation.machine)
     if not invocation.quiet:
         print_build(invocation.reporter.console, report)
-    invocation.data(report.to_dict(), f"{report.references[0]}@{report.image.digest}")
+    invocation.data(report.to_dict(), f"{report.references[0]}@{report.digest}")

@@ -109,13 +109,15 @@ def build_facts(report: BuildReport) -> list[tuple[str, str]]:
     facts = [
         ("image", report.references[0]),
         ("content", report.references[-1] if len(report.references) > 1 else "not tried, so without a content tag"),
-        ("digest", report.image.digest),
+        ("digest", report.digest),
         ("size", f"{report.image.size / _MEGABYTE:.1f} MB in {len(report.image.layers)} layers"),
         ("base", report.base),
         ("packages", str(report.packages)),
         ("engine", report.engine),
         ("time", f"{total:.2f} s" + (" (the same content existed already)" if report.existed else "")),
     ]
+    if report.pushed is not None:
+        facts.append(("pushed", report.pushed.to_text()))
     if report.smoke is not None:
         facts.append(("tried", f"ready after {report.smoke.startup_seconds:.1f} s, example {report.smoke.example}"))
     return facts

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
     from envbuilder.oci_image import Platform
+    from envbuilder.registry.push import Pushed
     from envbuilder.smoke import SmokeReport
 
 
@@ -78,6 +79,9 @@ class Engine(Protocol):
 
     def tag(self, image: BuiltImage, references: tuple[str, ...], *, machine: Machine) -> None:
         """Give the image these names, taking them from the image that had them."""
+
+    def push(self, image: BuiltImage, plan: ImagePlan, references: tuple[str, ...], *, machine: Machine) -> Pushed:
+        """Bring the image and its environment's own to the registry, and give it these names there, the first last."""
 
     def find(self, reference: str, *, machine: Machine) -> BuiltImage | None:
         """Return the image with this name, if the engine has it."""

@@ -58,7 +58,7 @@ class _Maker:
     def __call__(self) -> tuple[Layer, bool]:
         record = self.machine.layers / f"{digest.hex_of(digest.of_json([self.key, layer.LAYOUT_VERSION]))}.json"
         known = _recorded(record, self.comment)
-        if known is not None and self.machine.store.has(known.blob.digest):
+        if known is not None and self.machine.store.holds(known.blob):
             return known, True
         content = self.write()
         with disk.full_disk_named(self.machine.settings.cache_dir):

@@ -12,7 +12,9 @@ from envbuilder.base_image import BaseImage, Interpreter
 from envbuilder.engine import BuiltImage, BuiltLayer, Running, assembly, probe, sandbox_step
 from envbuilder.errors import BaseImageError
 from envbuilder.image_plan import MODEL_DIRECTORY
+from envbuilder.image_reference import ImageReference
 from envbuilder.oci_image import Descriptor, Image, Layer
+from envbuilder.registry import push as registry_push
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
     from envbuilder.oci_image import Platform
+    from envbuilder.registry.push import Pushed
     from envbuilder.smoke import SmokeReport
 
 
@@ -87,13 +90,29 @@ def tag(image: BuiltImage, references: tuple[str, ...], *, machine: Machine) -> 
     machine.store.tag(value.descriptor(), *references)
 
 
+def push(image: BuiltImage, plan: ImagePlan, references: tuple[str, ...], *, machine: Machine) -> Pushed:
+    """Bring the image to the registry, and its environment as an image that others can be built from."""
+    value = machine.store.image(image.digest)
+    environment = replace(
+        value, config=plan.environment_config, layers=tuple(item for item in value.layers if item.comment != "model")
+    )
+    machine.store.add_image(environment)
+    names = [ImageReference.parse_name_tag(reference) for reference in reversed(references)]
+    return registry_push.push(
+        ((environment, (names[0].with_tag(plan.environment_tag),)), (value, tuple(names))),
+        store=machine.store,
+        settings=machine.settings,
+        reporter=machine.reporter,
+    )
+
+
 def find(reference: str, *, machine: Machine) -> BuiltImage | None:
     """Return the image with this name, if it is in the store with all its layers."""
     descriptor = machine.store.references().get(reference)
     if descriptor is None or not machine.store.has(descriptor.digest):
         return None
     image = machine.store.image(descriptor.digest)
-    if not all(machine.store.has(item.blob.digest) for item in image.layers):
+    if not all(machine.store.holds(item.blob) for item in image.layers):
         return None
     return _built(descriptor, image, reused=(True,) * len(image.layers))
 
@@ -175,4 +194,4 @@ def _built(descriptor: Descriptor, image: Image, *, reused: tuple[bool, ...]) ->
     )
 
 
-__all__ = ["archive", "available", "base_image", "build", "find", "run_in_base", "running", "tag", "try_image"]
+__all__ = ["archive", "available", "base_image", "build", "find", "push", "run_in_base", "running", "tag", "try_image"]

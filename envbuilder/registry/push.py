@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from envbuilder.errors import RegistryRefusedError
 from envbuilder.oci_image import MANIFEST
@@ -18,7 +18,7 @@ from envbuilder.registry.repository import Purpose, Repository
 from envbuilder.registry.upload import Upload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from envbuilder.digest import Digest
     from envbuilder.image_reference import ImageReference
@@ -53,40 +53,61 @@ class Pushed:
     size: int = 0
     """Bytes of the blobs that were sent."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it in the types of JSON."""
+        return {
+            "references": list(self.references),
+            "digest": self.digest,
+            "uploaded": self.uploaded,
+            "mounted": self.mounted,
+            "present": self.present,
+            "bytes": self.size,
+        }
+
+    def to_text(self) -> str:
+        """Return it as people read it."""
+        return (
+            f"{self.uploaded} blobs of {self.size / _MEGABYTE:.1f} MB sent, "
+            f"{self.mounted} mounted, {self.present} there already"
+        )
+
 
 def push(
-    image: Image,
-    references: Iterable[ImageReference],
+    images: Sequence[tuple[Image, tuple[ImageReference, ...]]],
     *,
     store: ImageStore,
     settings: Settings,
     reporter: Reporter,
 ) -> Pushed:
-    """Bring the image there and give it the names, the last of `references` last; all are of one repository.
+    """Bring the images there and give each its names, in this order; all names are of one repository.
 
-    Raises RegistryRefusedError, and UnreachableError after some patience.
+    Returns what became of the last image. Raises RegistryRefusedError, and UnreachableError after some patience.
     """
-    references = tuple(references)
-    descriptor = image.descriptor()
-    blobs = {one.digest: one for one in (image.config_descriptor(), *(layer.blob for layer in image.layers))}
+    image, references = images[-1]
+    blobs = {blob.digest: blob for one, _ in images for blob in _blobs(one)}
     others = blob_places.find(references[0], blobs, settings)
     repository = Repository(
         references[0], PUSH, settings=settings, reporter=reporter, others=sorted(set(others.values()))
     )
     outcomes = _Uploads(repository, store, others).bring(blobs.values())
-    put_manifest(repository, image.manifest_bytes(), MANIFEST, descriptor.digest, descriptor.digest)
-    for reference in references:
-        put_manifest(repository, image.manifest_bytes(), MANIFEST, descriptor.digest, reference.tag)
+    for one, names in images:
+        manifest = one.descriptor().digest
+        for name in (manifest, *(reference.tag for reference in names)):
+            put_manifest(repository, one.manifest_bytes(), MANIFEST, manifest, name)
     blob_places.note(references[0], blobs, settings)
     counted = list(outcomes.values())
     return Pushed(
         references=tuple(str(reference) for reference in references),
-        digest=descriptor.digest,
+        digest=image.descriptor().digest,
         uploaded=counted.count("uploaded"),
         mounted=counted.count("mounted"),
         present=counted.count("present"),
         size=sum(blobs[one].size for one, outcome in outcomes.items() if outcome == "uploaded"),
     )
+
+
+def _blobs(image: Image) -> tuple[Descriptor, ...]:
+    return image.config_descriptor(), *(layer.blob for layer in image.layers)
 
 
 def put_manifest(repository: Repository, data: bytes, media_type: str, digest: Digest, name: str) -> None:

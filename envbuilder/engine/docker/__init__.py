@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from docker.errors import ImageNotFound
 
 from envbuilder import build_context, smoke
+from envbuilder.build_context import BuildContext
 from envbuilder.engine import Running
 from envbuilder.engine.docker import base as docker_base
 from envbuilder.engine.docker import buildkit
 from envbuilder.engine.docker import classic as docker_classic
 from envbuilder.engine.docker import client as docker_client
 from envbuilder.engine.docker import container as docker_container
+from envbuilder.engine.docker import environment as docker_environment
 from envbuilder.engine.docker import layers as docker_layers
 from envbuilder.engine.docker import log as docker_log
+from envbuilder.engine.docker import push as docker_push
 from envbuilder.engine.docker import step as docker_step
 from envbuilder.errors import EngineMissingError
 from envbuilder.image_plan import PORT
@@ -27,11 +31,13 @@ if TYPE_CHECKING:
 
     from envbuilder.base_image import BaseImage
     from envbuilder.bases import BaseReference
+    from envbuilder.build_context import Variant
     from envbuilder.build_step import Step, StepEnded
     from envbuilder.engine import BuiltImage
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
     from envbuilder.oci_image import Platform
+    from envbuilder.registry.push import Pushed
     from envbuilder.smoke import SmokeReport
 
 _PING_SECONDS: Final = 5
@@ -67,12 +73,17 @@ def build(plan: ImagePlan, *, machine: Machine) -> BuiltImage:
     machine = machine.asking(plan.spec.indexes)
     with docker_client.opened(machine, timeout=None) as client, docker_log.kept(machine, plan.content_tag) as log:
         program = buildkit.find(client, machine)
-        if program is not None:
-            context = build_context.make(plan, variant="buildkit", machine=machine)
-            identity = buildkit.build(program, client, context, log=log, machine=machine)
-        else:
-            context = build_context.make(plan, variant="classic", machine=machine)
-            identity = docker_classic.build(client, context, log=log, machine=machine)
+        variant: Variant = "classic" if program is None else "buildkit"
+
+        def make(context: BuildContext) -> str:
+            if program is None:
+                return docker_classic.build(client, context, log=log, machine=machine)
+            return buildkit.build(program, client, context, log=log, machine=machine)
+
+        if docker_environment.find(plan, client) is None:
+            environment = make(build_context.make(plan, variant=variant, part="environment", machine=machine))
+            docker_environment.keep(environment, plan, client)
+        identity = make(BuildContext.of_model(plan, environment=docker_environment.name(plan), variant=variant))
         return docker_layers.built(client.images.get(identity), since=begin)
 
 
@@ -95,6 +106,27 @@ def tag(image: BuiltImage, references: tuple[str, ...], *, machine: Machine) -> 
         held = client.images.get(image.identity)
         for name in names:
             held.tag(name.name, tag=name.tag)
+
+
+def push(image: BuiltImage, plan: ImagePlan, references: tuple[str, ...], *, machine: Machine) -> Pushed:
+    """Let the engine push the image, and the environment's own that it is built from."""
+    names = [ImageReference.parse_name_tag(reference) for reference in references]
+    names.append(names[0].with_tag(plan.environment_tag))
+    with docker_client.opened(machine, timeout=None) as client:
+        environment = docker_environment.find(plan, client)
+        if environment is None:
+            names.pop()
+        else:
+            environment.tag(names[-1].name, tag=names[-1].tag)
+        steps = [docker_push.push(name, client=client, machine=machine) for name in reversed(names)]
+    return replace(
+        steps[-1],
+        references=references[::-1],
+        uploaded=sum(step.uploaded for step in steps),
+        mounted=sum(step.mounted for step in steps),
+        present=len(image.layers) - sum(step.uploaded + step.mounted for step in steps),
+        size=sum(step.size for step in steps),
+    )
 
 
 def find(reference: str, *, machine: Machine) -> BuiltImage | None:
@@ -138,4 +170,4 @@ def _saved(references: tuple[str, ...], machine: Machine) -> Iterator[bytes]:
             yield from response.iter_content(_CHUNK)
 
 
-__all__ = ["archive", "available", "base_image", "build", "find", "run_in_base", "running", "tag", "try_image"]
+__all__ = ["archive", "available", "base_image", "build", "find", "push", "run_in_base", "running", "tag", "try_image"]
