@@ -5,28 +5,38 @@ The program is taken from the machine, or unpacked from Debian's package into py
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import hashlib
 import io
+import ipaddress
 import json
 import os
 import shutil
 import socket
 import subprocess
 import tarfile
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from envbuilder.oci_image import CONFIG, LAYER_GZIP, MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import TypeAlias
+
+    Answer: TypeAlias = tuple[int, dict[str, str], bytes] | None
 
 LOGIN: Final = ("user", "open-sesame")
 _HTPASSWD: Final = "user:$2b$04$.V3DMGQYdotkvo7RRAynSuA7BNksDKelaLZe82OQbLtKseKhChBbe\n"
@@ -135,6 +145,31 @@ def described(media_type: str, data: bytes) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": f"sha256:{hashlib.sha256(data).hexdigest()}", "size": len(data)}
 
 
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Write a certificate for the loopback address, its own CA, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
+    now = dt.datetime.now(dt.timezone.utc)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "cert.pem", folder / "key.pem"
+    files[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
+
+
 @contextmanager
 def running_registry(
     program: Path, folder: Path, *, login: bool = False, tls: tuple[Path, Path] | None = None
@@ -231,3 +266,34 @@ def registry_with_login(registry_program: Path, tmp_path_factory: pytest.TempPat
     """A registry that wants `LOGIN`."""
     with running_registry(registry_program, tmp_path_factory.mktemp("registry"), login=True) as running:
         yield running
+
+
+@contextmanager
+def answering(answer: Callable[[BaseHTTPRequestHandler], Answer]) -> Iterator[str]:
+    """Serve what `answer(handler)` returns, (status, headers, body), on a loopback port; None cuts the connection."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answered = answer(self)
+            if answered is None:
+                return
+            status, headers, body = answered
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the names are of http.server
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

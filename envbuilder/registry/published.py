@@ -6,6 +6,7 @@ import json
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
 import requests
 
@@ -54,7 +55,8 @@ def check(reference: ImageReference, *, settings: Settings, reporter: Reporter) 
 
     def begin() -> str | None:
         with repository.request("POST", "blobs/uploads/", body=bytes) as response:
-            return response.headers.get("Location")
+            place = response.headers.get("Location")
+            return urljoin(response.url, place) if place is not None else None
 
     location = patiently(begin, wait=threading.Event().wait)
     if location is not None:

@@ -96,7 +96,7 @@ class Repository:
 
         Logs in when the registry asks for it, and raises for every error status, but for 404 when `is_optional`.
         """
-        url = self.join(path)
+        url = urljoin(f"{self.url}/", path)
         self._check_encrypted(url, "the upload")
         used = self.authorization
         response = self._send_to(method, url, used, headers, body)
@@ -112,10 +112,6 @@ class Repository:
             return response
         with response:
             raise self._error(response)
-
-    def join(self, path: str) -> str:
-        """Return the URL of what the registry names, by a path or a whole URL."""
-        return urljoin(f"{self.url}/", path)
 
     def document(
         self, path: str, *, headers: dict[str, str] | None = None, is_optional: bool = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import urljoin
 
 import requests
 
@@ -103,7 +104,7 @@ class Upload:
         received = last + 1 if last > 0 else 0
         if received > self.blob.size:
             return 0
-        self.location = self.repository.join(response.headers.get("Location", location))
+        self.location = urljoin(response.url, response.headers.get("Location", location))
         return received
 
     def _follow(self, response: requests.Response) -> str:
@@ -115,7 +116,7 @@ class Upload:
                 where=self.repository.where,
                 fix="check that it is a container registry that takes images",
             )
-        return self.repository.join(location)
+        return urljoin(response.url, location)
 
 
 class _Content:

@@ -1,23 +1,15 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import gzip
 import hashlib
-import ipaddress
 import json
 import socket
-import threading
-from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from envbuilder import digest
 from envbuilder.bases import registry as registries
@@ -29,16 +21,14 @@ from envbuilder.registry.repository import Repository
 from envbuilder.reporter import Reporter
 from envbuilder.settings import Settings
 from tests import registry_server
-from tests.registry_server import LOGIN, ForeignImage, Registry, foreign_image, running_registry
+from tests.registry_server import LOGIN, ForeignImage, Registry, answering, certificate, foreign_image, running_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from http.server import BaseHTTPRequestHandler
     from pathlib import Path
-    from typing import TypeAlias
 
     from envbuilder.digest import Digest
-
-    Answer: TypeAlias = tuple[int, dict[str, str], bytes]
+    from tests.registry_server import Answer
 
 pytestmark = pytest.mark.process
 
@@ -96,34 +86,6 @@ def pull(tmp_path: Path) -> Puller:
     return Puller(tmp_path)
 
 
-@contextmanager
-def answering(answer: Callable[[BaseHTTPRequestHandler], Answer]) -> Iterator[str]:
-    """Serve what `answer(handler)` returns, (status, headers, body), on a loopback port."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, headers, body = answer(self)
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_POST = do_GET  # noqa: N815 - the name is http.server's
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 class Served:
     """An image as a registry's answers; faults are put in by the tests."""
 
@@ -131,7 +93,7 @@ class Served:
         self.documents = {digest.of_bytes(data): data for data in (image.data, image.config, *image.blobs)}
         self.image = image
 
-    def __call__(self, handler: BaseHTTPRequestHandler) -> Answer:
+    def __call__(self, handler: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
         name = urlsplit(handler.path).path.rpartition("/")[2]
         if name == "1":
             return 200, {"Content-Type": self.image.manifest["mediaType"]}, self.image.data
@@ -414,31 +376,6 @@ def test_other_hosts_are_reached_over_https_only(pull: Puller) -> None:
     }.items():
         opened = Repository(ImageReference.parse(text), registries._PULL, settings=settings, reporter=Reporter())
         assert opened.url == url
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """Write a certificate for the loopback address, its own CA, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
-    now = dt.datetime.now(dt.timezone.utc)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    files = folder / "cert.pem", folder / "key.pem"
-    files[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return files
 
 
 def test_a_private_ca_is_trusted_when_it_is_named(registry_program: Path, tmp_path: Path, pull: Puller) -> None:
