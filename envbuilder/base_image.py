@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+from envbuilder.base_system import BaseSystem
 
 if TYPE_CHECKING:
     from envbuilder.digest import Digest
@@ -50,6 +52,7 @@ class BaseImage:
     digest: Digest
     platform: Platform
     interpreter: Interpreter
+    system: BaseSystem = field(default_factory=BaseSystem)
     environ: tuple[tuple[str, str], ...]
     labels: tuple[tuple[str, str], ...] = ()
     image: Image | None = None

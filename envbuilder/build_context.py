@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
@@ -56,10 +56,12 @@ class BuildContext:
         ca: bytes | None = None,
         conda_files: Mapping[str, Path] | None = None,
         wheel_files: Mapping[str, Path] | None = None,
+        system: Iterable[Entry] = (),
     ) -> BuildContext:
         """Put together what the plan's Dockerfile refers to.
 
-        `conda_files` are the conda packages, `wheel_files` the wheels that no index has, by the package's name.
+        `conda_files` are the conda packages, `wheel_files` the wheels that no index has, by the package's name;
+        `system` are the files of Debian packages.
 
         `ca` goes into the context of the classic builder only, for its first stage; BuildKit gets it as a secret.
         """
@@ -92,6 +94,7 @@ class BuildContext:
             skeleton = prefix_entries(ENVIRONMENT_PREFIX, plan.base.interpreter)
             entries += _moved(skeleton, ENVIRONMENT_PREFIX, "environment")
         entries += _moved(prefix_entries(SERVER_PREFIX, plan.base.interpreter), SERVER_PREFIX, "server")
+        entries += _system(system)
         if part == "image":
             entries += _model(plan)
         return cls(entries=tuple(with_parents(entries)))
@@ -161,7 +164,31 @@ def make(plan: ImagePlan, *, variant: Variant, part: Part = "image", machine: Ma
         ca=authority.read_bytes() if authority is not None else None,
         conda_files=conda_files,
         wheel_files={one.name: wheels.wheel_path(one, machine.wheels) for one in brought},
+        system=_of_debian(plan, machine),
     )
+
+
+def _of_debian(plan: ImagePlan, machine: Machine) -> tuple[Entry, ...]:
+    if plan.addition is None or not plan.addition.packages:
+        return ()
+    from envbuilder.bases import debian_addition  # noqa: PLC0415 - slow to import, and few models need it
+
+    return debian_addition.entries(plan.addition, machine=machine)
+
+
+def _system(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the files of Debian packages in a folder of the context, where each hard link is a file of its own."""
+    entries = tuple(entries)
+    contents = {entry.path: entry.content for entry in entries}
+    return [
+        replace(
+            entry,
+            path=f"system/{entry.path}",
+            content=contents[entry.hard_link] if entry.hard_link is not None else entry.content,
+            hard_link=None,
+        )
+        for entry in entries
+    ]
 
 
 def _check_rattler(plan: ImagePlan) -> None:

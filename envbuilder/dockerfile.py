@@ -69,6 +69,12 @@ class DockerfileInputs:
     brings_wheels: bool
     """Whether the context holds wheels that no index has."""
 
+    apt_packages: tuple[str, ...]
+    """Debian packages that apt installs."""
+
+    has_system: bool
+    """Whether the context holds the files of Debian packages."""
+
     has_example: bool
     environment_prefix: str = ENVIRONMENT_PREFIX
     server_prefix: str = SERVER_PREFIX
@@ -114,6 +120,8 @@ class DockerfileInputs:
             has_conda=bool(plan.lock.conda_packages),
             has_wheels=bool(plan.lock.packages),
             brings_wheels=not all(one.is_of_index for one in plan.lock.packages),
+            apt_packages=plan.apt_packages,
+            has_system=plan.addition is not None and bool(plan.addition.packages),
             has_example=plan.model.example_request is not None,
             environ=plan.added_environ if has_model else plan.common_environ,
             labels=tuple(label for label in config.labels if label not in inherited),

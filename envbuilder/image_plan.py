@@ -5,15 +5,17 @@ The layout is part of the product: model at /opt/ml/model, environment at /opt/e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from envbuilder import digest
 from envbuilder.layer import LAYOUT_VERSION, Entry
 from envbuilder.oci_image import RunConfig
+from envbuilder.system_needs import SystemNeeds
 
 if TYPE_CHECKING:
     from envbuilder.base_image import BaseImage, Interpreter
+    from envbuilder.bases.debian_addition import Addition
     from envbuilder.digest import Digest
     from envbuilder.environment_spec import EnvironmentSpec
     from envbuilder.locked import Lock, LockedPackage
@@ -46,19 +48,31 @@ class ImagePlan:
     activation: tuple[tuple[str, str], ...] = ()
     """What activating the conda environment sets; sorted."""
 
+    system: SystemNeeds = field(default_factory=SystemNeeds)
+    """What is needed of the system below the environment."""
+
+    addition: Addition | None = None
+    """The Debian packages that are unpacked onto the base; None where apt installs them in the build, or none are."""
+
+    @property
+    def apt_packages(self) -> tuple[str, ...]:
+        """The Debian packages that apt installs in the build."""
+        return self.system.names if self.addition is None else ()
+
     @property
     def environment_digest(self) -> Digest:
         """The digest of all that lies below the model, and of what the labels say of it: models share it."""
-        return digest.of_json(
-            [
-                self.lock.digest,
-                self.base.digest,
-                self.base.reference,
-                self.kit.digest,
-                self.tool_version,
-                LAYOUT_VERSION,
-            ]
-        )
+        parts: list[object] = [
+            self.lock.digest,
+            self.base.digest,
+            self.base.reference,
+            self.kit.digest,
+            self.tool_version,
+            LAYOUT_VERSION,
+        ]
+        if self.system.packages:
+            parts.append(self.addition.digest if self.addition is not None else self.system.names)
+        return digest.of_json(parts)
 
     @property
     def model_digest(self) -> Digest:
@@ -107,6 +121,9 @@ class ImagePlan:
             f"{_LABEL}.spec.digest": self.spec.digest,
             f"{_LABEL}.model.digest": self.files.digest,
         }
+        if self.system.packages:
+            exact = self.addition.versions if self.addition is not None else self.system.names
+            labels[f"{_LABEL}.system.packages"] = " ".join(exact)
         if self.model.mlmodel.mlflow_version:
             labels[f"{_LABEL}.mlflow.version"] = self.model.mlmodel.mlflow_version
         return tuple(sorted(labels.items()))

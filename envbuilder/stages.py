@@ -7,13 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from envbuilder import disk, engine_choice, kept_lock, locking, model_environment, publishing, server_kit
+from envbuilder import (
+    disk,
+    engine_choice,
+    kept_lock,
+    locking,
+    model_environment,
+    publishing,
+    server_kit,
+    system_packages,
+)
 from envbuilder.choices import ENGINE_NAMES, EngineName
 from envbuilder.errors import (
-    BuildFailedError,
     EngineMissingError,
     InvalidFileError,
-    Problem,
     ServingFailedError,
     Source,
 )
@@ -41,6 +48,7 @@ if TYPE_CHECKING:
     from envbuilder.model import Model
     from envbuilder.registry.push import Pushed
     from envbuilder.smoke import SmokeReport
+    from envbuilder.system_needs import SystemNeeds
     from envbuilder.workshop import Workshop
 
 
@@ -54,6 +62,7 @@ class BuildReport:
     base: str
     lock_digest: str
     packages: int
+    system: SystemNeeds
     smoke: SmokeReport | None
     existed: bool
     """True when an image with the same content was there, so nothing was built."""
@@ -76,6 +85,8 @@ class BuildReport:
             "base": self.base,
             "lock_digest": self.lock_digest,
             "packages": self.packages,
+            "system_packages": [one.to_dict() for one in self.system.packages],
+            "unknown_libraries": [{"name": one.name, "needed_by": list(one.needed_by)} for one in self.system.unknown],
             "size": self.image.size,
             "layers": [
                 {"comment": item.comment, "digest": item.digest, "size": item.size, "reused": item.reused}
@@ -160,7 +171,7 @@ def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: M
     with timings.stage("resolve"):
         spec = model_environment.resolve_model(model, choices)
     model_environment.tell_repairs(spec, machine)
-    _check_buildable(spec, machine)
+    _tell_routes(spec, machine)
     platform = engine_choice.platform_of(choices)
     base = engine_choice.base_image(spec, engine, choices, platform, machine=machine, timings=timings)
     place = Place.of_base(base, engine=engine, cuda=choices.cuda)
@@ -186,6 +197,10 @@ def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: M
             from envbuilder import activation as conda_activation  # noqa: PLC0415 - nine in ten models need none of it
 
             activation = conda_activation.variables(lock, spec, base, engine, machine=machine)
+    with timings.stage("system packages") as note:
+        system = system_packages.find(lock, spec, base, machine=machine)
+        addition = system_packages.addition(system, base, engine, machine=machine)
+        note.text = ", ".join(system.names) or "none"
     kit = server_kit.load(base.interpreter.minor, base_reference=base.reference)
     packages = server_kit.packages(kit, interpreter=base.interpreter, platform=base.platform, machine=machine)
     with timings.stage("hash"):
@@ -200,6 +215,8 @@ def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: M
         files=files,
         tool_version=__version__,
         activation=activation,
+        system=system,
+        addition=addition,
     )
 
 
@@ -210,18 +227,7 @@ def _have_direct_wheels(lock: Lock, spec: EnvironmentSpec, workshop: Workshop) -
         direct_wheels.have(lock, spec.requirements, workshop)
 
 
-def _check_buildable(spec: EnvironmentSpec, machine: Machine) -> None:
-    if spec.system_packages:
-        raise BuildFailedError(
-            tuple(
-                Problem(
-                    what=f"the system package `{one.value}` is asked for; this version installs none",
-                    where=one.source,
-                    fix="choose a base image that has it: `--base NAME`",
-                )
-                for one in spec.system_packages
-            )
-        )
+def _tell_routes(spec: EnvironmentSpec, machine: Machine) -> None:
     if spec.routes:
         routes = ", ".join(one.text for one in spec.routes)
         machine.reporter.warning(f"the image serves on :8080; it does not serve {routes}")
@@ -270,6 +276,7 @@ def build(model: str | Path, choices: Choices, *, machine: Machine) -> BuildRepo
         base=plan.base.reference,
         lock_digest=plan.lock.digest,
         packages=len(plan.lock.packages) + len(plan.lock.conda_packages),
+        system=plan.system,
         smoke=report,
         existed=found is not None or published is not None,
         pushed=pushed,

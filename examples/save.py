@@ -1,6 +1,6 @@
 """Saves the example models, each to the folder of its name; run with the packages that the models list.
 
-    python -m venv .venv && .venv/bin/pip install mlflow==3.17.2 scikit-learn==1.7.2 skops==0.16.0
+    python -m venv .venv && .venv/bin/pip install mlflow==3.17.2 scikit-learn==1.7.2 skops==0.16.0 lightgbm==4.7.0
     .venv/bin/python examples/save.py
 
 A model is saved once and committed: its uuid and time differ each time.
@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import lightgbm
 import mlflow
 import pandas as pd
 from mlflow.models import ModelSignature, infer_signature
@@ -39,6 +40,21 @@ def iris(target: Path) -> None:
     )
 
 
+def trees(target: Path) -> None:
+    """A model whose wheels need a library of the system: lightgbm links to libgomp, and does not bring it."""
+    features, species = load_iris(return_X_y=True, as_frame=True)
+    features = features.rename(columns=lambda name: name.removesuffix(" (cm)").replace(" ", "_"))
+    parameters = {"objective": "multiclass", "num_class": 3, "num_leaves": 4, "num_threads": 1, "verbosity": -1}
+    model = lightgbm.train(parameters, lightgbm.Dataset(features, species), num_boost_round=10)
+    mlflow.lightgbm.save_model(
+        model,
+        target,
+        signature=infer_signature(features, model.predict(features)),
+        input_example=features.iloc[:3],
+        pip_requirements=[MLFLOW, *FRAMES, "lightgbm==4.7.0", "scipy==1.15.3"],
+    )
+
+
 WORDS = '''\
 """Counts in texts; travels with the model in its `code` folder."""
 
@@ -51,6 +67,7 @@ def count(text: str) -> dict[str, int]:
 TEXT_MODEL = '''\
 """A model that uses a module of its own."""
 
+import lightgbm
 import mlflow
 import pandas as pd
 from words import count
@@ -120,7 +137,7 @@ def scale(target: Path) -> None:
 
 
 def main() -> None:
-    for save in (iris, text, scale):
+    for save in (iris, trees, text, scale):
         target = HERE / save.__name__
         shutil.rmtree(target, ignore_errors=True)
         save(target)

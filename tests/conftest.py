@@ -33,7 +33,7 @@ hypothesis.settings.load_profile("envbuilder")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 EXAMPLES = REPOSITORY / "examples"
-EXAMPLE_NAMES = ("iris", "text", "scale")
+EXAMPLE_NAMES = ("iris", "trees", "text", "scale")
 BASE = "debian:bookworm"
 
 

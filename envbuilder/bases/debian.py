@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from envbuilder import digest, layer, network
-from envbuilder.bases import (
-    debian_archives,
-    debian_closure,
-    debian_download,
-    debian_index,
-    debian_record,
-    debian_rootfs,
-    debian_unpack,
-)
+from envbuilder.bases import debian_archives, debian_closure, debian_record, debian_rootfs
+from envbuilder.bases.debian_packages import DebianPackages
 from envbuilder.bases.debian_release import ReleaseSource
 from envbuilder.errors import BaseImageError, Source
 from envbuilder.oci_image import Image, Platform, RunConfig
-from envbuilder.url import without_credentials
 
 if TYPE_CHECKING:
-    import requests
-
     from envbuilder.bases.debian_archives import Distribution
-    from envbuilder.bases.debian_index import Package
     from envbuilder.bases.debian_release import IndexFile
-    from envbuilder.bases.debian_unpack import Unpacked
     from envbuilder.digest import Digest
     from envbuilder.image_store import ImageStore
     from envbuilder.reporter import Reporter
     from envbuilder.settings import Settings
 
-RECIPE_VERSION: Final = 1
+RECIPE_VERSION: Final = 2
 """Part of the cache key: raise it when the same packages would give other files."""
 
 _ARCHITECTURES: Final = ("amd64", "arm64")
@@ -42,8 +29,6 @@ _ARCHITECTURES: Final = ("amd64", "arm64")
 _CONFIG: Final = RunConfig(
     env=(("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8"))
 )
-_THREADS: Final = 2
-"""For unpacking: xz lets go of the interpreter's lock, the rest of the work does not."""
 
 
 def assemble(
@@ -73,13 +58,12 @@ def assemble(
         source = ReleaseSource(
             distribution=distribution, settings=settings, opened=opened, reporter=reporter, root=root
         )
-        releases = [release for pocket in pockets if (release := source.find(pocket)) is not None]
-        indexes = [release.index_file(architecture) for release in releases]
+        indexes = source.index_files(pockets, architecture)
         record = settings.cache_dir / "debian" / "bases" / f"{digest.hex_of(_key(indexes, architecture))}.json"
         comment = f"{distribution} {suite}"
         known = debian_record.read(record, store, comment=comment)
         if known is None:
-            packages = _Packages(settings, opened, reporter)
+            packages = DebianPackages(settings, opened, reporter)
             chosen = debian_closure.resolve(packages.index(indexes), suite)
             entries = debian_rootfs.entries(packages.unpacked(chosen))
             known = layer.write_layer(store, entries, comment=comment)
@@ -96,51 +80,3 @@ def _key(indexes: list[IndexFile], architecture: str) -> Digest:
             "indexes": [index.digest for index in indexes],
         }
     )
-
-
-class _Packages:
-    """The package lists and the packages of the archives, by way of the cache."""
-
-    def __init__(self, settings: Settings, opened: requests.Session, reporter: Reporter) -> None:
-        self._cache = settings.cache_dir / "debian"
-        self._settings = settings
-        self._opened = opened
-        self._reporter = reporter
-
-    def index(self, files: list[IndexFile]) -> debian_index.PackageIndex:
-        wanted = [
-            debian_download.Wanted(
-                path=self._cache / "indexes" / (digest.hex_of(file.digest) + file.compression),
-                urls=file.urls,
-                digest=file.digest,
-                size=file.size,
-            )
-            for file in files
-        ]
-        self._fetch(wanted)
-        return debian_index.read(
-            (debian_index.decompressed(item.path.read_bytes(), file.compression), file.archive_url)
-            for item, file in zip(wanted, files, strict=True)
-        )
-
-    def unpacked(self, packages: tuple[Package, ...]) -> list[tuple[Package, Unpacked]]:
-        wanted = [
-            debian_download.Wanted(
-                path=self._cache / "packages" / f"{digest.hex_of(package.digest)}.deb",
-                urls=(package.url,),
-                digest=package.digest,
-                size=package.size,
-            )
-            for package in packages
-        ]
-        self._fetch(wanted)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            contents = pool.map(_unpack, wanted)
-            return list(zip(packages, contents, strict=True))
-
-    def _fetch(self, wanted: list[debian_download.Wanted]) -> None:
-        debian_download.fetch(wanted, opened=self._opened, settings=self._settings, reporter=self._reporter)
-
-
-def _unpack(wanted: debian_download.Wanted) -> Unpacked:
-    return debian_unpack.unpack(wanted.path.read_bytes(), Source(file=without_credentials(wanted.urls[0])))

@@ -5,12 +5,16 @@ Pure: works on a PackageIndex.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from envbuilder.bases.debian_index import Relation
 from envbuilder.errors import BaseImageError, Problem
 
 if TYPE_CHECKING:
-    from envbuilder.bases.debian_index import Package, PackageIndex, Relation
+    from collections.abc import Iterable, Mapping
+
+    from envbuilder.bases.debian_index import Package, PackageIndex
 
 PYTHON: Final = "python3-minimal"
 """Gives `/usr/bin/python3`; its version begins with the suite's Python version."""
@@ -22,13 +26,12 @@ ROOTS: Final = (
     "ca-certificates",
     "dash",
     "libc-bin",
-    "libgomp1",
     "libstdc++6",
     "media-types",
     "netbase",
     "tzdata",
 )
-"""What every base image has: Python, what wheels link to, certificates, time zones, the C.UTF-8 locale, a shell."""
+"""What every base image has: Python, the library of C++, certificates, time zones, the C.UTF-8 locale, a shell."""
 
 OPTIONAL_ROOTS: Final = ("python3-distutils",)
 """Taken where the suite has it: before 3.12 `distutils` is part of Python, but Debian packages it apart."""
@@ -74,17 +77,43 @@ def resolve(index: PackageIndex, suite: str) -> tuple[Package, ...]:
     return tuple(closure.chosen[name] for name in sorted(closure.chosen))
 
 
+def addition(
+    index: PackageIndex, suite: str, names: Iterable[str], installed: Mapping[str, Package]
+) -> tuple[Package, ...]:
+    """Return the packages that `names` need beside, or in a newer version than, those that are installed; sorted.
+
+    Raises BaseImageError with every name that the suite does not have, or dependency that cannot be satisfied.
+    """
+    closure = _Closure(index, installed)
+    for name in names:
+        found = installed.get(name) or closure.available(Relation(name=name))
+        if found is None:
+            closure.problems.append(
+                Problem(
+                    what=f"the suite `{suite}` has no package `{name}` in `main`",
+                    fix="correct the name, or choose a base image that has what is in it",
+                )
+            )
+        elif name not in installed:
+            closure.add(found)
+    closure.complete()
+    if closure.problems:
+        raise BaseImageError(tuple(closure.problems))
+    chosen = closure.chosen
+    return tuple(chosen[name] for name in sorted(chosen) if chosen[name] != installed.get(name))
+
+
 class _Closure:
     """The packages chosen so far, and those whose dependencies are still to be looked at."""
 
-    def __init__(self, index: PackageIndex) -> None:
-        self.chosen: dict[str, Package] = {}
+    def __init__(self, index: PackageIndex, installed: Mapping[str, Package] = MappingProxyType({})) -> None:
+        self.chosen: dict[str, Package] = dict(installed)
         self.problems: list[Problem] = []
         self._index = index
         self._waiting: list[Package] = []
 
     def add(self, package: Package) -> None:
-        if package.name not in self.chosen:
+        if self.chosen.get(package.name) != package:
             self.chosen[package.name] = package
             self._waiting.append(package)
 
@@ -100,7 +129,7 @@ class _Closure:
         if any(chosen.satisfies(relation) for relation in alternatives for chosen in self._candidates(relation)):
             return
         for relation in alternatives:
-            found = self._available(relation)
+            found = self.available(relation)
             if found is not None:
                 self.add(found)
                 return
@@ -117,7 +146,7 @@ class _Closure:
         named = self.chosen.get(relation.name)
         return [named] if named is not None else list(self.chosen.values())
 
-    def _available(self, relation: Relation) -> Package | None:
+    def available(self, relation: Relation) -> Package | None:
         named = self._index.get(relation.name)
         if named is not None and relation.accepts(named.version):
             return named

@@ -120,6 +120,29 @@ class PackageIndex:
         return tuple(package for package in packages if package and any(item.name == name for item in package.provides))
 
 
+def installed(status: str) -> dict[str, Package]:
+    """Return what dpkg's status says is installed, by name; packages of another architecture count with the own."""
+    found = {}
+    for text in re.split(r"\n{2,}", status.strip()):
+        stanza = Packages(text.encode("utf-8", "surrogateescape"))
+        # A distroless image has no Status lines: what is in its status.d is there.
+        if "Package" not in stanza or not stanza.get("Status", "install ok installed").endswith(" installed"):
+            continue
+        relations: Any = stanza.relations
+        found[stanza["Package"]] = Package(
+            name=stanza["Package"],
+            version=stanza.get("Version", ""),
+            architecture=stanza.get("Architecture", ""),
+            multi_arch=stanza.get("Multi-Arch", "no"),
+            url="",
+            digest=digest.of_bytes(b""),
+            size=0,
+            needs=(),
+            provides=tuple(_relation(item) for group in relations["provides"] for item in group),
+        )
+    return found
+
+
 def _parse(stanza: bytes, archive_url: str) -> Package:
     parsed = Packages(stanza)
     try:

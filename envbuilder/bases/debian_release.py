@@ -19,6 +19,7 @@ from envbuilder.errors import BaseImageError, Source, UnreachableError
 from envbuilder.url import without_credentials
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     import requests
@@ -94,6 +95,11 @@ class ReleaseSource:
     opened: requests.Session
     reporter: Reporter
     root: Path
+
+    def index_files(self, pockets: Iterable[Pocket], architecture: str) -> list[IndexFile]:
+        """Return the package lists of the pockets that there are, for a Debian architecture."""
+        releases = [release for pocket in pockets if (release := self.find(pocket)) is not None]
+        return [release.index_file(architecture) for release in releases]
 
     def find(self, pocket: Pocket) -> Release | None:
         """Return the pocket's Release from the first archive that has it; None for an optional one that none has.

@@ -60,11 +60,7 @@ _LINKS: Final[dict[str, str]] = {
 def entries(unpacked: Iterable[tuple[Package, Unpacked]]) -> list[Entry]:
     """Return the whole root file system; raises BaseImageError when the packages contradict each other."""
     packages = sorted(unpacked, key=lambda pair: pair[0].name)
-    tree: dict[str, Entry] = {}
-    for package, content in packages:
-        for entry in content.entries:
-            _put(tree, entry, package)
-    _check_parents(tree)
+    tree = tree_of(packages)
     if any(path.startswith("usr/lib64/") for path in tree):
         tree["lib64"] = Entry(path="lib64", mode=0o777, link="usr/lib64")
     for path, mode in _DIRECTORIES.items():
@@ -137,19 +133,37 @@ def _program_links(tree: dict[str, Entry]) -> list[Entry]:
 
 def _dpkg_database(packages: list[tuple[Package, Unpacked]]) -> list[Entry]:
     """Return what dpkg would remember, so that scanners find the packages and whose the files are."""
-    found = []
-    stanzas = []
-    for package, content in packages:
-        first, _, rest = content.control.partition("\n")
-        stanzas.append(f"{first}\nStatus: install ok installed\n{rest}\n")
-        name = f"{package.name}:{package.architecture}" if package.multi_arch == "same" else package.name
-        paths = "/.\n" + "".join(f"/{path}\n" for path in sorted(entry.path for entry in content.entries))
-        found.append(_text(f"var/lib/dpkg/info/{name}.list", paths))
-        if content.md5sums:
-            found.append(_text(f"var/lib/dpkg/info/{name}.md5sums", content.md5sums))
-    found.append(_text("var/lib/dpkg/status", "\n".join(stanzas)))
+    found = [entry for package, content in packages for entry in file_lists(package, content)]
+    found.append(text_entry("var/lib/dpkg/status", "\n".join(stanza(content) for _, content in packages)))
     return found
 
 
-def _text(path: str, text: str) -> Entry:
+def stanza(content: Unpacked) -> str:
+    """Return how dpkg's status says that a package is installed."""
+    first, _, rest = content.control.partition("\n")
+    return f"{first}\nStatus: install ok installed\n{rest}\n"
+
+
+def file_lists(package: Package, content: Unpacked) -> list[Entry]:
+    """Return what dpkg would remember of a package's files."""
+    name = f"{package.name}:{package.architecture}" if package.multi_arch == "same" else package.name
+    paths = "/.\n" + "".join(f"/{path}\n" for path in sorted(entry.path for entry in content.entries))
+    found = [text_entry(f"var/lib/dpkg/info/{name}.list", paths)]
+    if content.md5sums:
+        found.append(text_entry(f"var/lib/dpkg/info/{name}.md5sums", content.md5sums))
+    return found
+
+
+def tree_of(packages: Iterable[tuple[Package, Unpacked]]) -> dict[str, Entry]:
+    """Return the packages' files by path; raises BaseImageError when the packages contradict each other."""
+    tree: dict[str, Entry] = {}
+    for package, content in packages:
+        for entry in content.entries:
+            _put(tree, entry, package)
+    _check_parents(tree)
+    return tree
+
+
+def text_entry(path: str, text: str) -> Entry:
+    """Return a file of text."""
     return Entry(path=path, mode=0o644, content=text.encode("utf-8", "surrogateescape"))

@@ -32,6 +32,7 @@ _OMITTED: Final = re.compile(
 """What no served model reads. Licences (`copyright`) stay."""
 
 _UNREADABLE: Final = (ArError, OSError, EOFError, KeyError, ValueError, tarfile.TarError, lzma.LZMAError, zlib.error)
+_SCRIPTS: Final = ("preinst", "postinst")
 _DIRECTORY_MODE: Final = 0o1777
 _FILE_MODE: Final = 0o777
 """What stays of a member's mode: no setuid or setgid, since nothing in the image may gain rights."""
@@ -46,6 +47,8 @@ class Unpacked:
     """Of the files that are kept, with the paths they have here."""
 
     entries: tuple[Entry, ...]
+    scripts: tuple[str, ...] = ()
+    """The maintainer scripts that setting it up would run; here nothing does."""
 
 
 def unpack(data: bytes, where: Source) -> Unpacked:
@@ -63,7 +66,12 @@ def unpack(data: bytes, where: Source) -> Unpacked:
             fix="use another mirror",
         ) from cause
     kept = {entry.path for entry in entries}
-    return Unpacked(control=described, md5sums=_md5sums(control.get("md5sums", ""), kept, where), entries=entries)
+    return Unpacked(
+        control=described,
+        md5sums=_md5sums(control.get("md5sums", ""), kept, where),
+        entries=entries,
+        scripts=tuple(name for name in _SCRIPTS if name in control),
+    )
 
 
 def _tar(archive: ArFile, name: str, where: Source) -> tarfile.TarFile:

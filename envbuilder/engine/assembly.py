@@ -1,7 +1,8 @@
 """The layers that the embedded engine puts on a base: straight from the lock, each kept under what it was made from.
 
-From the base up: one for each large wheel, one for all small ones with the skeleton of the environment, the server,
-the model. So only what changed is made again, and models share what they have in common.
+From the base up: one for Debian packages where there are any, one for each large wheel, one for all small ones with the
+skeleton of the environment, the server, the model. So only what changed is made again, and models share what they have
+in common.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ def _makers(plan: ImagePlan, base: Image, machine: Machine) -> list[_Maker]:
     large = sorted((tree for tree in environment.trees if tree.size >= _LARGE), key=lambda tree: (-tree.size, tree.key))
     large = large[:_MOST_LARGE]
     small = [tree for tree in environment.trees if tree not in large]
-    makers = [
+    makers = [*_system(plan, machine)]
+    makers += [
         _Maker(
             key=["tree", tree.key],
             comment=f"{tree.package.name} {tree.package.version}",
@@ -129,6 +131,23 @@ def _makers(plan: ImagePlan, base: Image, machine: Machine) -> list[_Maker]:
     key = ["model", plan.files.digest, example]
     makers.append(_Maker(key=key, comment="model", write=plan.model_entries, machine=machine))
     return makers
+
+
+def _system(plan: ImagePlan, machine: Machine) -> list[_Maker]:
+    """Return the layer of Debian packages, which lies on the base and below all that may need them."""
+    addition = plan.addition
+    if addition is None or not addition.packages:
+        return []
+    from envbuilder.bases import debian_addition  # noqa: PLC0415 - slow to import, and few models need it
+
+    return [
+        _Maker(
+            key=["system", addition.digest],
+            comment=f"system: {' '.join(plan.system.names)}",
+            write=lambda: debian_addition.entries(addition, machine=machine),
+            machine=machine,
+        )
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

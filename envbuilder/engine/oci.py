@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from envbuilder import bases, docker_archive, process, sandbox, smoke, snapshot
-from envbuilder.base_image import BaseImage, Interpreter
+from envbuilder.base_image import BaseImage
 from envbuilder.engine import BuiltImage, BuiltLayer, Running, assembly, probe, sandbox_step
 from envbuilder.errors import BaseImageError
 from envbuilder.image_plan import MODEL_DIRECTORY
@@ -38,12 +38,14 @@ def available(machine: Machine) -> str | None:
 def base_image(reference: BaseReference, *, platform: Platform, machine: Machine) -> BaseImage:
     """Bring the base into the store and ask its Python what it is, once per digest."""
     found, image = bases.fetch(reference, platform=platform, machine=machine)
+    provided = _probe(reference.text, image, machine)
     return BaseImage(
         reference=reference.text,
         pinned=reference.name_in_engine(found) if reference.is_assembled else f"{reference.text}@{found}",
         digest=found,
         platform=image.platform,
-        interpreter=_interpreter(reference.text, image, machine),
+        interpreter=provided.interpreter,
+        system=provided.system,
         environ=image.config.env,
         labels=image.config.labels,
         image=image,
@@ -157,7 +159,7 @@ def _unpacked(image: Image, machine: Machine) -> tuple[Path, ...]:
     )
 
 
-def _interpreter(reference: str, image: Image, machine: Machine) -> Interpreter:
+def _probe(reference: str, image: Image, machine: Machine) -> probe.Found:
     def ask() -> bytes:
         root = snapshot.of_chain(image.layers, store=machine.store, snapshots=machine.snapshots)
         box = sandbox.Sandbox(
@@ -171,7 +173,7 @@ def _interpreter(reference: str, image: Image, machine: Machine) -> Interpreter:
         return finished.stdout
 
     diff_ids = [item.diff_id for item in image.layers]
-    return probe.interpreter(reference, diff_ids=diff_ids, environ=image.config.env, ask=ask, machine=machine)
+    return probe.find(reference, diff_ids=diff_ids, environ=image.config.env, ask=ask, machine=machine)
 
 
 def _python(reference: str, image: Image, root: Path) -> str:

@@ -98,8 +98,8 @@ async def _attempt(client: Client, package: dict[str, Any], part: Path) -> dict[
     return None
 
 
-async def facts(archive: Path) -> dict[str, bool]:
-    """Return what is known of a package without linking it: whether it has link scripts, and whether it activates."""
+async def facts(archive: Path) -> dict[str, bool | list[str]]:
+    """Return what is known of a package without linking it: link scripts, activation, libraries."""
     from rattler.package_streaming import PackageArchive  # noqa: PLC0415
 
     try:
@@ -115,6 +115,7 @@ async def facts(archive: Path) -> dict[str, bool]:
     return {
         "scripts": any(path.startswith("bin/.") and path.endswith(_SCRIPTS) for path in paths),
         "activates": any(path.startswith(_ACTIVATION) for path in paths),
+        "libraries": sorted(path[4:] for path in paths if path.startswith("lib/lib") and ".so" in path[4:]),
     }
 
 

@@ -52,6 +52,9 @@ class Facts:
     activates: bool
     """It sets variables when its environment is activated."""
 
+    libraries: tuple[str, ...] = ()
+    """Names of the libraries at the top of its `lib`."""
+
 
 def archive_path(package: CondaPackage, machine: Machine) -> Path:
     """Return where the package's file is, or would be."""

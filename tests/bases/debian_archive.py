@@ -124,7 +124,7 @@ class FixtureArchive:
             "ca-certificates": "Depends: openssl (>= 1.1.1), debconf (>= 0.5) | debconf-2.0\n",
         }
         self.add("python3.11-minimal", member("./usr/bin/python3.11", b"python", mode=0o755))
-        plain = ("libc-bin", "libgomp1", "libstdc++6", "media-types", "netbase", "tzdata")
+        plain = ("libc-bin", "libstdc++6", "media-types", "netbase", "tzdata")
         for name in (*contents, *plain):
             if name not in but:
                 default = (member(f"./usr/lib/{name}/data", name.encode()),)

@@ -18,6 +18,7 @@ from envbuilder.engine.docker import classic as docker_classic
 from envbuilder.engine.docker import client as docker_client
 from envbuilder.engine.docker import container as docker_container
 from envbuilder.engine.docker import environment as docker_environment
+from envbuilder.engine.docker import index as docker_index
 from envbuilder.engine.docker import layers as docker_layers
 from envbuilder.engine.docker import log as docker_log
 from envbuilder.engine.docker import push as docker_push
@@ -75,13 +76,14 @@ def build(plan: ImagePlan, *, machine: Machine) -> BuiltImage:
         program = buildkit.find(client, machine)
         variant: Variant = "classic" if program is None else "buildkit"
 
-        def make(context: BuildContext) -> str:
+        def make(context: BuildContext, *, apt: str = "") -> str:
             if program is None:
-                return docker_classic.build(client, context, log=log, machine=machine)
-            return buildkit.build(program, client, context, log=log, machine=machine)
+                return docker_classic.build(client, context, apt=apt, log=log, machine=machine)
+            return buildkit.build(program, client, context, apt=apt, log=log, machine=machine)
 
         if docker_environment.find(plan, client) is None:
-            environment = make(build_context.make(plan, variant=variant, part="environment", machine=machine))
+            context = build_context.make(plan, variant=variant, part="environment", machine=machine)
+            environment = make(context, apt=docker_index.apt_list(plan, machine.settings))
             docker_environment.keep(environment, plan, client)
         identity = make(BuildContext.of_model(plan, environment=docker_environment.name(plan), variant=variant))
         return docker_layers.built(client.images.get(identity), since=begin)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.images import Image as EngineImage
 
-    from envbuilder.base_image import Interpreter
     from envbuilder.bases import BaseReference
     from envbuilder.digest import Digest
     from envbuilder.errors import EnvBuilderError
@@ -37,6 +36,7 @@ def have(reference: BaseReference, *, platform: Platform, client: DockerClient, 
         found, pinned, image = _pulled(reference, platform, client, machine)
     config = image.attrs.get("Config") or {}
     environ = tuple(_pair(item) for item in config.get("Env") or ())
+    provided = _probe(reference.text, image, environ, client, machine)
     return BaseImage(
         reference=reference.text,
         pinned=pinned,
@@ -44,7 +44,8 @@ def have(reference: BaseReference, *, platform: Platform, client: DockerClient, 
         platform=Platform(
             os=image.attrs["Os"], architecture=image.attrs["Architecture"], variant=image.attrs.get("Variant") or ""
         ),
-        interpreter=_interpreter(reference.text, image, environ, client, machine),
+        interpreter=provided.interpreter,
+        system=provided.system,
         environ=environ,
         labels=tuple(sorted((config.get("Labels") or {}).items())),
     )
@@ -142,13 +143,13 @@ def _not_pulled(named: ImageReference, text: str) -> EnvBuilderError:
     return UnreachableError(f"the base image cannot be pulled: {text}", where=where, fix=_INSTEAD)
 
 
-def _interpreter(
+def _probe(
     reference: str,
     image: EngineImage,
     environ: tuple[tuple[str, str], ...],
     client: DockerClient,
     machine: Machine,
-) -> Interpreter:
+) -> probe.Found:
     def ask() -> bytes:
         try:
             ended = docker_container.run(
@@ -169,9 +170,7 @@ def _interpreter(
             raise probe.does_not_run(reference, ended.log if ended is not None else ("it did not end",))
         return ended.stdout
 
-    return probe.interpreter(
-        reference, diff_ids=image.attrs["RootFS"]["Layers"], environ=environ, ask=ask, machine=machine
-    )
+    return probe.find(reference, diff_ids=image.attrs["RootFS"]["Layers"], environ=environ, ask=ask, machine=machine)
 
 
 def _pair(item: str) -> tuple[str, str]:

@@ -57,8 +57,13 @@ def find(client: DockerClient, machine: Machine) -> Program | None:
     return None
 
 
-def build(program: Program, client: DockerClient, context: BuildContext, *, log: BuildLog, machine: Machine) -> str:
-    """Build the context and return the image's id; raises BuildFailedError and its relatives."""
+def build(
+    program: Program, client: DockerClient, context: BuildContext, *, apt: str = "", log: BuildLog, machine: Machine
+) -> str:
+    """Build the context and return the image's id; raises BuildFailedError and its relatives.
+
+    `apt` is a list of apt's sources, empty for the base's own.
+    """
     settings = machine.settings
     environ = {**dict(program.environ), **docker_index.proxies(settings)}
     with (
@@ -67,7 +72,7 @@ def build(program: Program, client: DockerClient, context: BuildContext, *, log:
     ):
         context.write(work / "context", link=True)
         command = [*program.command, "--progress=plain", f"--iidfile={work / 'id'}"]
-        for identity, content in docker_index.secrets(settings).items():
+        for identity, content in docker_index.secrets(settings, apt=apt).items():
             place = Path(private) / identity
             with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:  # noqa: PTH123
                 stream.write(content)

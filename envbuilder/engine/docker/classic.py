@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from envbuilder.machine import Machine
 
 
-def build(client: DockerClient, context: BuildContext, *, log: BuildLog, machine: Machine) -> str:
-    """Build the context and return the image's id; raises BuildFailedError and its relatives."""
-    arguments = docker_index.arguments(machine.settings)
+def build(client: DockerClient, context: BuildContext, *, apt: str = "", log: BuildLog, machine: Machine) -> str:
+    """Build the context and return the image's id; raises BuildFailedError and its relatives.
+
+    `apt` is a list of apt's sources, empty for the base's own.
+    """
+    arguments = docker_index.arguments(machine.settings, apt=apt)
     events = client.api.build(
         fileobj=context.tar_stream(),  # type: ignore[arg-type]  # sent as it comes, never held whole
         custom_context=True,

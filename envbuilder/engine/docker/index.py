@@ -17,6 +17,7 @@ from envbuilder.index_logins import IndexLogins
 from envbuilder.secret import Secret
 
 if TYPE_CHECKING:
+    from envbuilder.image_plan import ImagePlan
     from envbuilder.settings import Settings
 
 _PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -28,9 +29,24 @@ def proxies(settings: Settings) -> dict[str, str]:
     return {name: value for name, value in settings.environ if name.upper() in _PROXIES}
 
 
-def secrets(settings: Settings) -> dict[str, bytes]:
-    """Return the secrets of a BuildKit build by their id."""
-    found: dict[str, bytes] = {}
+def apt_list(plan: ImagePlan, settings: Settings) -> str:
+    """Return the sources that apt is given in place of the base's own: the settings' mirrors, for the base's suite."""
+    suite = plan.base.system.suite
+    if not plan.apt_packages or not suite:
+        return ""
+    lines = []
+    for url in settings.debian_mirrors:
+        security = url.rstrip("/").endswith("-security")
+        pockets = [f"{suite}-security"] if security else [suite, f"{suite}-updates"]
+        if plan.base.system.distribution == "ubuntu":
+            pockets = [suite, f"{suite}-updates", f"{suite}-security"]
+        lines += [f"deb {url} {pocket} main\n" for pocket in pockets]
+    return "".join(lines)
+
+
+def secrets(settings: Settings, *, apt: str = "") -> dict[str, bytes]:
+    """Return the secrets of a BuildKit build by their id; `apt` is a list of sources."""
+    found: dict[str, bytes] = {"apt.list": apt.encode()} if apt else {}
     if settings.ca_file is not None:
         found["ca"] = settings.ca_file.read_bytes()
     if settings.index_addresses or settings.offline:
@@ -46,13 +62,17 @@ def secrets(settings: Settings) -> dict[str, bytes]:
     return found
 
 
-def arguments(settings: Settings) -> dict[str, str]:
-    """Return the build arguments of a classic build; raises EngineMissingError for an index that needs a password."""
+def arguments(settings: Settings, *, apt: str = "") -> dict[str, str]:
+    """Return the build arguments of a classic build; `apt` is a list of sources, which the image's history shows.
+
+    Raises EngineMissingError for an index or a mirror that needs a password.
+    """
     extra, links = " ".join(settings.extra_index_urls), settings.find_links
-    for url in settings.index_addresses:
+    for url in (*settings.index_addresses, *(settings.debian_mirrors if apt else ())):
         if Secret.find(url) is not None:
+            kind = "package index" if url in settings.index_addresses else "Debian mirror"
             raise EngineMissingError(
-                "the package index needs a password, which the classic builder cannot keep out of its cache",
+                f"the {kind} needs a password, which the classic builder cannot keep out of its cache",
                 where=Source(file=urlsplit(url).netloc.rpartition("@")[2]),
                 fix="install Docker's buildx, or use `--engine oci`",
             )
@@ -62,6 +82,7 @@ def arguments(settings: Settings) -> dict[str, str]:
         "UV_DEFAULT_INDEX": settings.index_url or "",
         "UV_INDEX": extra,
         "PIP_FIND_LINKS": " ".join(links),
+        "APT_SOURCES": apt.strip(),
         "UV_FIND_LINKS": ",".join(url.replace(",", "%2C") for url in links),
     }
     return {**proxies(settings), **{name: value for name, value in given.items() if value}}

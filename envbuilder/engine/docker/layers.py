@@ -28,6 +28,8 @@ def built(image: EngineImage, *, since: float | None) -> BuiltImage:
     diff_ids = [digest.parse(item) for item in image.attrs["RootFS"]["Layers"]]
     history: list[dict[str, Any]] = list(reversed(image.history()))
     first = max((i for i, item in enumerate(history) if _comment(item) == "environment"), default=len(history))
+    if first and _is_system(history[first - 1]):
+        first -= 1
     ours = [item for item in history[first:] if _makes_layer(item)][: len(diff_ids)]
     below = len(diff_ids) - len(ours)
     layers = [
@@ -58,7 +60,17 @@ def _sizes(history: list[dict[str, Any]], count: int) -> list[int]:
 def _makes_layer(item: dict[str, Any]) -> bool:
     made_by = str(item["CreatedBy"])
     # BuildKit makes an (empty) layer for WORKDIR, the classic builder does not.
-    return "COPY " in made_by or (made_by.startswith("WORKDIR ") and "buildkit" in str(item.get("Comment")))
+    return (
+        "COPY " in made_by
+        or _is_system(item)
+        or (made_by.startswith("WORKDIR ") and "buildkit" in str(item.get("Comment")))
+    )
+
+
+def _is_system(item: dict[str, Any]) -> bool:
+    """Tell whether this step installed Debian packages: with apt, or unpacked."""
+    made_by = str(item["CreatedBy"]).replace("# buildkit", "").strip()
+    return "apt-get " in made_by or ("COPY " in made_by and made_by.split()[-1] == "/")
 
 
 def _comment(item: dict[str, Any]) -> str:
@@ -66,4 +78,6 @@ def _comment(item: dict[str, Any]) -> str:
     made_by = str(item["CreatedBy"]).replace("# buildkit", "")
     if made_by.startswith("WORKDIR "):
         return "working directory"
+    if _is_system(item):
+        return "system"
     return _COMMENTS.get(made_by.split()[-1].rstrip("/"), "") if "COPY " in made_by else ""
