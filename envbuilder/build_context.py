@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
 
-from envbuilder import conda_environment, digest, disk, dockerfile, uv
+from envbuilder import conda_environment, digest, disk, dockerfile, template_files, uv
 from envbuilder.dockerfile import DockerfileInputs
 from envbuilder.errors import BaseImageError, InvalidFileError, Source, UnreachableError
 from envbuilder.image_plan import ENVIRONMENT_PREFIX, EXAMPLE_FILE, MODEL_DIRECTORY, SERVER_PREFIX, prefix_entries
@@ -74,11 +74,11 @@ class BuildContext:
             has_model=part == "image",
         )
         files: dict[str, bytes | Path] = {
-            "Dockerfile": dockerfile.render(inputs).encode(),
+            "Dockerfile": dockerfile.render(inputs, plan.templates).encode(),
             "environment.txt": _requirements(plan.lock.packages),
             "server.txt": _requirements(plan.server_packages),
-            "installer/uv.txt": dockerfile.data_file("installer/uv.txt"),
-            "installer/finish.py": dockerfile.data_file("installer/finish.py"),
+            "installer/uv.txt": template_files.read("installer/uv.txt"),
+            "installer/finish.py": template_files.read("installer/finish.py"),
             "installer/compile_trees.py": Path(compile_trees.__file__).read_bytes(),
             f"installer/{pip_wheel.name}": pip_wheel,
         }
@@ -215,7 +215,7 @@ def _conda(packages: Iterable[CondaPackage], files: Mapping[str, Path]) -> list[
         "conda/job.json": json.dumps(job, indent=1, sort_keys=True).encode() + b"\n",
         "installer/conda_link.py": Path(conda_link.__file__).read_bytes(),
         "installer/merge_trees.py": Path(merge_trees.__file__).read_bytes(),
-        "installer/rattler.txt": dockerfile.data_file("installer/rattler.txt"),
+        "installer/rattler.txt": template_files.read("installer/rattler.txt"),
         **{f"conda/{places[name]}": file for name, file in files.items()},
     }
     return [Entry(path=path, mode=0o644, content=content) for path, content in contents.items()]
@@ -228,7 +228,7 @@ def _model(plan: ImagePlan) -> list[Entry]:
 
 
 def _pip_wheel(plan: ImagePlan, machine: Machine) -> Path:
-    line = _PIP.search(dockerfile.data_file("installer/pip.txt").decode())
+    line = _PIP.search(template_files.read("installer/pip.txt").decode())
     if line is None:
         message = "`installer/pip.txt` does not pin pip"
         raise ValueError(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from envbuilder.template_set import TemplateSet
 from envbuilder.workspace_yaml import WorkspaceYaml
 
 if TYPE_CHECKING:
@@ -85,3 +86,8 @@ class Choices:
     def defaults(self) -> Defaults:
         """What the workspace says of what was not chosen."""
         return self.says.defaults
+
+    @property
+    def templates(self) -> TemplateSet:
+        """The workspace's templates of the Dockerfile."""
+        return self.workspace.templates if self.workspace is not None else TemplateSet()

@@ -9,22 +9,26 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import traceback
 from dataclasses import dataclass, fields
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import FunctionLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from envbuilder import dockerfile_check, template_files
 from envbuilder.base_image import REPOSITORY
 from envbuilder.errors import InvalidFileError, Source
 from envbuilder.image_plan import ENVIRONMENT_PREFIX, EXAMPLE_FILE, MODEL_DIRECTORY, SERVER_PREFIX
+from envbuilder.template_set import TemplateSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from importlib.resources.abc import Traversable
 
     from envbuilder.image_plan import ImagePlan
+
+OWN: Final = TemplateSet()
+"""No template but envbuilder's own."""
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_./:@%+,=-]+\Z")
 _BARE_NAME: Final = re.compile(r"[A-Za-z0-9_./:-]+\Z")
@@ -134,19 +138,49 @@ class DockerfileInputs:
         )
 
 
-def render(inputs: DockerfileInputs) -> str:
-    """Return the Dockerfile; raises InvalidFileError for a value that no Dockerfile can say."""
+def render(inputs: DockerfileInputs, templates: TemplateSet = OWN) -> str:
+    """Return the Dockerfile of envbuilder's templates, or of those that `templates` puts in their place.
+
+    Raises InvalidFileError for a value that no Dockerfile can say, for a template that cannot be read, and for a
+    Dockerfile that lacks what an image must have.
+    """
     values = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
     template = "conda.Dockerfile.j2" if inputs.has_conda else "pip.Dockerfile.j2"
     if inputs.environment:
         template = "model.Dockerfile.j2"
-    text = _environment().get_template(template).render(values)
-    return re.sub(r"\n{3,}", "\n\n", text)
+    try:
+        text = _environment(templates).get_template(template).render(values)
+    except TemplateError as cause:
+        raise _unreadable(templates, cause) from cause
+    text = re.sub(r"\n{3,}", "\n\n", text)
+    dockerfile_check.check(
+        text,
+        copied=_copied(inputs),
+        labels=[f"{name(label)}={quoted(value)}" for label, value in inputs.labels],
+        where=Source(file=templates.folder or "templates/dockerfile"),
+    )
+    return text
 
 
-def data_file(name: str) -> bytes:
-    """Return a file of `templates/`, e.g. `installer/uv.txt`."""
-    return _templates().joinpath(*name.split("/")).read_bytes()
+def _copied(inputs: DockerfileInputs) -> tuple[str, ...]:
+    """Return the directories that the Dockerfile must put into the image."""
+    below = () if inputs.environment else (inputs.environment_prefix, inputs.server_prefix)
+    return (*below, inputs.model_directory) if inputs.has_model or inputs.environment else below
+
+
+def _unreadable(templates: TemplateSet, cause: TemplateError) -> InvalidFileError:
+    files = {templates.file(name) for name in templates.names}
+    file, line = templates.folder, 0
+    if isinstance(cause, TemplateSyntaxError):
+        file, line = cause.filename or file, cause.lineno
+    for step, number in traceback.walk_tb(cause.__traceback__):
+        if step.f_code.co_filename in files:
+            file, line = step.f_code.co_filename, number
+    return InvalidFileError(
+        f"the template cannot be rendered: {cause.message or type(cause).__name__}",
+        where=Source(file=file, key=f"line {line}" if line else ""),
+        fix="templates may use " + ", ".join(field.name for field in fields(DockerfileInputs)),
+    )
 
 
 def shell(value: str) -> str:
@@ -206,24 +240,25 @@ FILTERS: Final[dict[str, Callable[..., str]]] = {
 """The grammars by the name that the templates use."""
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FunctionLoader(lambda template: data_file(f"dockerfile/{template}").decode()),
+def _environment(templates: TemplateSet) -> ImmutableSandboxedEnvironment:
+    def load(template: str) -> tuple[str, str, Callable[[], bool]] | None:
+        given = templates.get(template)
+        if given is not None:
+            return given, templates.file(template), lambda: True
+        if template in template_files.names():
+            return template_files.read(f"dockerfile/{template}").decode(), template, lambda: True
+        return None
+
+    environment = ImmutableSandboxedEnvironment(
+        loader=FunctionLoader(load),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - a Dockerfile is no HTML; each value goes through a filter of its grammar
+        autoescape=False,
     )
     environment.filters.update(FILTERS)
     return environment
-
-
-def _templates() -> Traversable:
-    """Return the folder of the templates: in the installed package, or at the top of a checkout."""
-    package = resources.files("envbuilder")
-    installed = package.joinpath("templates")
-    return installed if installed.is_dir() else Path(str(package)).parent / "templates"
 
 
 def _one_line(value: str, place: str) -> str:

@@ -52,6 +52,17 @@ def choose_engine(choices: Choices, machine: Machine) -> tuple[str, Engine]:
     )
 
 
+def check_templates(name: str, choices: Choices) -> None:
+    """Raise EngineMissingError where the workspace has templates of a Dockerfile that the engine does not write."""
+    templates = choices.templates
+    if name == "oci" and templates.texts:
+        raise EngineMissingError(
+            f"the workspace changes the Dockerfile ({', '.join(templates.names)}), and the embedded engine writes none",
+            where=Source(file=templates.folder),
+            fix="start Docker and pass `--engine docker`, or move the templates away",
+        )
+
+
 def platform_of(choices: Choices) -> Platform:
     """Return the platform to build for; raises InvalidFileError for one that envbuilder makes no images for."""
     text = choices.platform or _default_platform(choices)

@@ -12,6 +12,7 @@ from envbuilder import digest
 from envbuilder.layer import LAYOUT_VERSION, Entry
 from envbuilder.oci_image import RunConfig
 from envbuilder.system_needs import SystemNeeds
+from envbuilder.template_set import TemplateSet
 
 if TYPE_CHECKING:
     from envbuilder.base_image import BaseImage, Interpreter
@@ -54,6 +55,9 @@ class ImagePlan:
     addition: Addition | None = None
     """The Debian packages that are unpacked onto the base; None where apt installs them in the build, or none are."""
 
+    templates: TemplateSet = field(default_factory=TemplateSet)
+    """What the workspace puts in place of the Dockerfile's templates."""
+
     @property
     def apt_packages(self) -> tuple[str, ...]:
         """The Debian packages that apt installs in the build."""
@@ -72,6 +76,8 @@ class ImagePlan:
         ]
         if self.system.packages:
             parts.append(self.addition.digest if self.addition is not None else self.system.names)
+        if self.templates.texts:
+            parts.append(self.templates.digest)
         return digest.of_json(parts)
 
     @property

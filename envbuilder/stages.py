@@ -217,6 +217,7 @@ def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: M
         activation=activation,
         system=system,
         addition=addition,
+        templates=choices.templates,
     )
 
 
@@ -242,6 +243,7 @@ def build(model: str | Path, choices: Choices, *, machine: Machine) -> BuildRepo
             "the output exists already", where=Source(file=str(choices.output)), fix="remove it, or choose another name"
         )
     name, engine = engine_choice.choose_engine(choices, machine)
+    engine_choice.check_templates(name, choices)
     destination = Destination.of(choices, name, machine=machine, timings=timings) if choices.push else None
     plan = make_plan(model, engine, choices, machine=machine, timings=timings)
     references = _references(choices.tag, plan)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbuilder import environment_file
+from envbuilder import environment_file, template_files
 from envbuilder.environment_catalog import EnvironmentCatalog
 from envbuilder.environment_reference import EnvironmentReference
 from envbuilder.environment_spec import Overridden
@@ -15,6 +15,7 @@ from envbuilder.errors import InvalidFileError, Source
 from envbuilder.override import Override
 from envbuilder.problems import shown
 from envbuilder.resolution import own_python
+from envbuilder.template_set import FOLDER, SUFFIX, TemplateSet
 from envbuilder.workspace_yaml import FILE, WorkspaceYaml
 
 if TYPE_CHECKING:
@@ -47,6 +48,15 @@ class Workspace:
     def catalog(self) -> EnvironmentCatalog:
         """The registered environments."""
         return EnvironmentCatalog(workspace=self.directory, says=self.says)
+
+    @property
+    def templates(self) -> TemplateSet:
+        """The templates of the Dockerfile that stand in place of envbuilder's own."""
+        folder = self.directory / FOLDER
+        if not folder.is_dir():
+            return TemplateSet()
+        texts = {path.name: _template(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
+        return TemplateSet.of(texts, folder=str(folder), known=template_files.names())
 
     @property
     def variables(self) -> dict[str, str]:
@@ -107,3 +117,12 @@ class Workspace:
         if text.lstrip().startswith("{"):
             return environment_file.complete(Environment.parse(text, file=source.file), Path())
         return self.catalog.find(EnvironmentReference.parse(text, source=source))
+
+
+def _template(path: Path) -> str:
+    try:
+        return environment_file.read_text(path).decode()
+    except UnicodeDecodeError as cause:
+        raise InvalidFileError(
+            "the template is not UTF-8 text", where=Source(file=str(path)), fix="save it as UTF-8"
+        ) from cause

@@ -4,16 +4,22 @@ import json
 import os
 import re
 import shlex
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from dockerfile_parse import DockerfileParser
 from hypothesis import given
 from hypothesis import strategies as st
 
 from envbuilder import digest, dockerfile
 from envbuilder.base_image import REPOSITORY, BaseImage, Interpreter
+from envbuilder.bases.debian_addition import Addition
+from envbuilder.bases.debian_index import Package
 from envbuilder.conda_package import CondaPackage
 from envbuilder.dockerfile import DockerfileInputs
 from envbuilder.environment_spec import EnvironmentSpec
@@ -26,7 +32,10 @@ from envbuilder.model_files import ModelFiles
 from envbuilder.oci_image import Platform
 from envbuilder.python_request import PythonRequest
 from envbuilder.server_kit import ServerKit
+from envbuilder.system_needs import SystemNeeds, SystemPackage
 from envbuilder.target import Target
+from envbuilder.template_set import TemplateSet
+from envbuilder.variable import Variable
 
 if TYPE_CHECKING:
     from envbuilder.digest import Digest
@@ -102,26 +111,73 @@ def conda_plan_of(folder: Path) -> ImagePlan:
     return replace(plan, lock=lock, activation=(("GDAL_DATA", "/opt/env/share/gdal"),))
 
 
+LIBGOMP: Final = Package(
+    name="libgomp1",
+    version="12.2.0-14",
+    architecture="amd64",
+    multi_arch="same",
+    url="https://mirror.example/pool/libgomp1.deb",
+    digest=invented("libgomp1"),
+    size=1,
+    needs=(),
+    provides=(),
+)
+NEEDS: Final = SystemNeeds(
+    packages=(
+        SystemPackage(name="libgl1", needed_by=("opencv-python",), libraries=("libGL.so.1",)),
+        SystemPackage(name="libgomp1", needed_by=("lightgbm",), libraries=("libgomp.so.1",)),
+    )
+)
+
+
+def system_plan_of(folder: Path) -> ImagePlan:
+    """The same plan with Debian packages that apt installs."""
+    return replace(plan_of(folder), system=NEEDS)
+
+
+def unpacked_plan_of(folder: Path) -> ImagePlan:
+    """The same plan with Debian packages that are unpacked onto the base."""
+    return replace(plan_of(folder), system=NEEDS, addition=Addition(packages=(LIBGOMP,), status=""))
+
+
+PLANS: Final = {"": plan_of, "conda-": conda_plan_of, "system-": system_plan_of, "unpacked-": unpacked_plan_of}
+
+
 def inputs_of(plan: ImagePlan, *, buildkit: bool = True, has_ca: bool = False) -> DockerfileInputs:
     return DockerfileInputs.of(plan, pip_wheel=PIP, buildkit=buildkit, has_ca=has_ca)
 
 
 @pytest.mark.parametrize("variant", ["buildkit", "classic"])
-def test_the_dockerfile_is_the_golden_one(variant: str, tmp_path: Path) -> None:
-    text = dockerfile.render(inputs_of(plan_of(tmp_path), buildkit=variant == "buildkit", has_ca=True))
-    golden = GOLDEN / f"{variant}.Dockerfile"
+@pytest.mark.parametrize("kind", PLANS, ids=["wheels", "conda", "system packages", "unpacked"])
+def test_the_dockerfile_is_the_golden_one(kind: str, variant: str, tmp_path: Path) -> None:
+    text = dockerfile.render(inputs_of(PLANS[kind](tmp_path), buildkit=variant == "buildkit", has_ca=True))
+    golden = GOLDEN / f"{kind}{variant}.Dockerfile"
     if os.environ.get("ENVBUILDER_WRITE_GOLDEN"):
         golden.write_text(text)
     assert text == golden.read_text()
 
 
-@pytest.mark.parametrize("variant", ["buildkit", "classic"])
-def test_the_dockerfile_of_a_conda_environment_is_the_golden_one(variant: str, tmp_path: Path) -> None:
-    text = dockerfile.render(inputs_of(conda_plan_of(tmp_path), buildkit=variant == "buildkit", has_ca=True))
-    golden = GOLDEN / f"conda-{variant}.Dockerfile"
-    if os.environ.get("ENVBUILDER_WRITE_GOLDEN"):
-        golden.write_text(text)
-    assert text == golden.read_text()
+@pytest.mark.process
+def test_hadolint_finds_nothing_in_any_golden_dockerfile() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    if not hadolint.exists():
+        pytest.skip("hadolint has no wheel for this machine")
+    goldens = sorted(GOLDEN.iterdir())
+    assert len(goldens) == 2 * len(PLANS)
+    # Every rule counts; the lines that ignore one say why in the Dockerfile itself.
+    command = [str(hadolint), "--no-color", "--failure-threshold=style", *map(str, goldens)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.stdout == ""
+    assert finished.returncode == 0
+
+
+def test_each_rule_of_hadolint_that_is_ignored_has_its_reason_above() -> None:
+    for golden in GOLDEN.iterdir():
+        lines = golden.read_text().splitlines()
+        for number, line in enumerate(lines):
+            if "hadolint ignore" in line:
+                above = next(one for one in reversed(lines[:number]) if not one.startswith(("USER", "ARG")))
+                assert above.startswith("# "), f"{golden.name}: {line}"
 
 
 def test_the_environments_own_image_and_a_models_over_it_are_the_golden_ones(tmp_path: Path) -> None:
@@ -280,6 +336,93 @@ def test_what_cannot_be_said_is_refused(grammar: str, value: object) -> None:
     with pytest.raises(InvalidFileError, match="cannot be written") as raised:
         dockerfile.FILTERS[grammar](value)
     assert raised.value.problems[0].fix is not None
+
+
+def parsed(text: str, folder: Path) -> list[dict[str, str]]:
+    """Read the last stage with dockerfile-parse."""
+    parser = DockerfileParser(str(folder / "Dockerfile"))
+    parser.content = text
+    said: list[dict[str, str]] = parser.structure
+    return said[max(i for i, one in enumerate(said) if one["instruction"] == "FROM") :]
+
+
+@given(st.lists(st.tuples(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), HOSTILE), min_size=1, max_size=4), HOSTILE)
+def test_hostile_values_are_one_argument_each_for_a_parser_that_is_not_ours(
+    variables: list[tuple[str, str]], label: str
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        plan = system_plan_of(folder)
+        spec = replace(
+            plan.spec,
+            variables=tuple(
+                Variable(name=key, value=value, source=Source(file="x")) for key, value in dict(variables).items()
+            ),
+        )
+        text = dockerfile.render(replace(inputs_of(replace(plan, spec=spec)), labels=(("hostile", label),)))
+        said = parsed(text, folder)
+        names = [one["instruction"] for one in said if one["instruction"] != "COMMENT"]
+        assert names == [
+            one["instruction"]
+            for one in parsed(dockerfile.render(inputs_of(plan)), folder)
+            if one["instruction"] != "COMMENT"
+        ]
+        values = {one["instruction"]: one["value"] for one in said}
+        assert dict(pairs(values["ENV"])) == dict(replace(plan, spec=spec).added_environ)
+        assert pairs(values["LABEL"]) == [("hostile", label)]
+
+
+def test_names_of_system_packages_are_one_word_each_of_the_command(tmp_path: Path) -> None:
+    hostile = SystemNeeds(packages=(SystemPackage(name="x; rm -rf / $(id)"),))
+    text = dockerfile.render(inputs_of(replace(plan_of(tmp_path), system=hostile)))
+    (run,) = (rest for name, rest in instructions(text) if name == "RUN" and "apt-get" in rest)
+    assert "x; rm -rf / $(id)" in shlex.split(run)
+
+
+def templates(**texts: str) -> TemplateSet:
+    return TemplateSet(folder="w/templates", texts=tuple(sorted((f"{name}.j2", text) for name, text in texts.items())))
+
+
+def test_a_workspaces_part_stands_in_place_of_ours(tmp_path: Path) -> None:
+    own = (GOLDEN.parents[2] / "templates" / "dockerfile" / "_config.j2").read_text()
+    changed = templates(_config=own + "HEALTHCHECK NONE\n{% include '_more.j2' %}", _more="ONBUILD RUN true\n")
+    text = dockerfile.render(inputs_of(plan_of(tmp_path)), changed)
+    assert text.endswith('CMD ["serve"]\nHEALTHCHECK NONE\nONBUILD RUN true\n')
+
+
+def test_a_workspaces_template_is_checked_before_it_is_built(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFileError) as caught:
+        dockerfile.render(inputs_of(plan_of(tmp_path)), templates(_config="USER root\n"))
+    told = [problem.what for problem in caught.value.problems]
+    assert [what.partition(": ")[2].partition(":")[0] for what in told] == [
+        "the image would run as root",
+        "there is no `ENTRYPOINT` in exec form",
+        "labels are missing",
+    ]
+    assert str(caught.value.problems[0].where) == "w/templates"
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "where"),
+    [
+        ("\n{% if %}\n", "Expected an expression", "w/templates/_config.j2: line 2"),
+        ("\n\n{{ pasword | word }}\n", "'pasword' is undefined", "w/templates/_config.j2: line 3"),
+        ("{% include '_gone.j2' %}", "_gone.j2", "w/templates/_config.j2: line 1"),
+        ("{{ ''.__class__.__mro__ }}", "access to attribute '__class__'", "w/templates/_config.j2: line 1"),
+        ("{{ user | shout }}", "No filter named 'shout'", "w/templates/_config.j2: line 1"),
+    ],
+    ids=["syntax", "variable", "part", "way out", "filter"],
+)
+def test_a_template_that_cannot_be_rendered_is_told_with_its_line(
+    text: str, what: str, where: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidFileError) as caught:
+        dockerfile.render(inputs_of(plan_of(tmp_path)), templates(_config=text))
+    (problem,) = caught.value.problems
+    assert what in problem.what
+    assert str(problem.where) == where
+    assert problem.fix is not None
+    assert "environ" in problem.fix
 
 
 def test_every_value_goes_through_a_filter() -> None:

@@ -81,11 +81,15 @@ def build(plan: ImagePlan, *, machine: Machine) -> BuiltImage:
                 return docker_classic.build(client, context, apt=apt, log=log, machine=machine)
             return buildkit.build(program, client, context, apt=apt, log=log, machine=machine)
 
-        if docker_environment.find(plan, client) is None:
-            context = build_context.make(plan, variant=variant, part="environment", machine=machine)
-            environment = make(context, apt=docker_index.apt_list(plan, machine.settings))
-            docker_environment.keep(environment, plan, client)
-        identity = make(BuildContext.of_model(plan, environment=docker_environment.name(plan), variant=variant))
+        apt = docker_index.apt_list(plan, machine.settings)
+        if plan.templates.texts:
+            # What others wrote need not come apart where the model begins.
+            identity = make(build_context.make(plan, variant=variant, machine=machine), apt=apt)
+        else:
+            if docker_environment.find(plan, client) is None:
+                context = build_context.make(plan, variant=variant, part="environment", machine=machine)
+                docker_environment.keep(make(context, apt=apt), plan, client)
+            identity = make(BuildContext.of_model(plan, environment=docker_environment.name(plan), variant=variant))
         return docker_layers.built(client.images.get(identity), since=begin)
 
 

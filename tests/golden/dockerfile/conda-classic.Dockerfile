@@ -2,6 +2,8 @@
 # For the classic builder. Arguments it takes where the build needs them: PIP_INDEX_URL, UV_DEFAULT_INDEX, UV_INDEX.
 
 FROM python:3.11-slim@sha256:cae662172fd450bb0cd710a769079c05bfc5d8e35efa6576edc7d0377afdd4a2 AS build
+# Only this stage, of which the image keeps two folders, is root's.
+# hadolint ignore=DL3002
 USER 0:0
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
@@ -37,8 +39,8 @@ RUN PYTHONPATH=/build/rattler /usr/local/bin/python3.11 -s -S /build/conda_link.
 COPY environment.txt /build/
 RUN UV_NO_CACHE=1 \
     /build/uv/bin/uv pip install --no-deps --no-build --require-hashes -r /build/environment.txt \
-        --python /opt/env/bin/python
-RUN PYTHONHASHSEED=0 /opt/env/bin/python -s -S /build/finish.py /opt/env
+        --python /opt/env/bin/python \
+ && PYTHONHASHSEED=0 /opt/env/bin/python -s -S /build/finish.py /opt/env
 
 FROM python:3.11-slim@sha256:cae662172fd450bb0cd710a769079c05bfc5d8e35efa6576edc7d0377afdd4a2
 COPY --from=build /opt/env /opt/env
