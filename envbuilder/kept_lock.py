@@ -162,6 +162,55 @@ def read(path: Path, spec: EnvironmentSpec, base: BaseImage) -> Lock:
     return lock
 
 
+def read_here(path: Path, spec: EnvironmentSpec, here: Target) -> Lock:
+    """Read a lockfile, and return the lock in it for this spec on this machine, whatever base it was made for.
+
+    Raises LockMismatchError naming everything that differs and the command that makes a new lock.
+    """
+    lockfile = _parse(path)
+    lock = lockfile.lock_for(here.subdir)
+    again = f"`envbuilder lock MODEL --no-base --platform {here.subdir} -o {path}`"
+    if lock is None:
+        raise LockMismatchError(
+            f"the lock is for {', '.join(one.subdir for one in lockfile.locks)}, this machine is {here.subdir}",
+            where=Source(file=str(path), key="metadata.platforms"),
+            fix=again,
+        )
+    problems = []
+    if lock.packages_digest != spec.packages_digest:
+        problems.append(
+            Problem(
+                what="the model's environment changed since it was locked: "
+                f"locked {lock.packages_digest}, now {spec.packages_digest}",
+                where=Source(file=str(path), key="metadata.custom_metadata.packages_digest"),
+                fix=again,
+            )
+        )
+    if not lock.target.runs_on(here):
+        problems.append(_older(path, lock, here))
+    if problems:
+        raise LockMismatchError(tuple(problems))
+    return lock
+
+
+def check_runs(lock: Lock, here: Target, *, file: Path) -> None:
+    """Raise LockMismatchError where the machine is another one, or older, than the lock is for."""
+    if lock.subdir != here.subdir:
+        raise LockMismatchError(
+            f"the lock is for {lock.subdir}, this machine is {here.subdir}", where=Source(file=str(file))
+        )
+    if not lock.target.runs_on(here):
+        raise LockMismatchError((_older(file, lock, here),))
+
+
+def _older(file: Path, lock: Lock, here: Target) -> Problem:
+    return Problem(
+        what=f"the C library of this machine is older: locked {lock.target.glibc}, here {here.glibc}",
+        where=Source(file=str(file), key=f"metadata.custom_metadata.{lock.subdir}.glibc"),
+        fix="`envbuilder lock MODEL --no-base` locks what runs here too; or use a newer system",
+    )
+
+
 def _differences(
     lock: Lock, spec: EnvironmentSpec, base: BaseImage, here: Target
 ) -> Iterator[tuple[str, object, object, str]]:

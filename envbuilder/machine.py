@@ -83,6 +83,11 @@ class Machine:
         return self.settings.cache_dir / "models"
 
     @property
+    def prefixes(self) -> Path:
+        """Locks of the environment directories that are being made."""
+        return self.settings.cache_dir / "prefixes"
+
+    @property
     def logs(self) -> Path:
         """Whole logs of engine builds."""
         return self.settings.cache_dir / "logs"

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
-from envbuilder import package_index, proxy
+from envbuilder import package_index, proxy, python_places
 from envbuilder.errors import InvalidFileError, Source
 from envbuilder.fields import Stated
 from envbuilder.pip_settings import PipSettings
@@ -48,6 +48,8 @@ _PASSED_ON: Final = (
     "DOCKER_CERT_PATH",
 )
 """The variables that programs started by envbuilder get; a stray UV_* or PIP_* must not change what they do."""
+
+_PLACES: Final = (*python_places.VARIABLES, "JUPYTER_DATA_DIR", "SYSTEMROOT")
 
 _MODEL_STORE_PREFIXES: Final = ("MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "DATABRICKS_", "ARM_")
 _MODEL_STORE_NAMES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "CLOUDSDK_CONFIG", "GCLOUD_PROJECT")
@@ -91,6 +93,9 @@ class Settings:
     environ: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """The variables passed on to programs that envbuilder starts; a proxy's may hold a password."""
 
+    place_environ: tuple[tuple[str, str], ...] = ()
+    """The variables that say where the Pythons and the Jupyter kernels of this machine's user are."""
+
     keyring_environ: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """The variables of the keyring and of what it may ask: for `keyring`, and for uv, which starts it."""
 
@@ -121,6 +126,7 @@ class Settings:
             ca_file=_ca_file(environ, pip, problems),
             offline=offline,
             environ=_programs(environ, pip),
+            place_environ=tuple((name, environ[name]) for name in _PLACES if name in environ),
             keyring_environ=tuple(
                 (name, value)
                 for name, value in sorted(environ.items())

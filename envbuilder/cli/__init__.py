@@ -17,6 +17,8 @@ _VERBS: Final = {
     "render": "Write the Dockerfile and its build context.",
     "build": "Build an image that serves the model, try it, name it.",
     "run": "Serve a built image on this machine.",
+    "reproduce": "Make the environment of a model on this machine, exactly as locked.",
+    "verify": "Compare an environment with its lock: every package, file and link.",
     "doctor": "What this machine can do, and the fix for what it cannot.",
 }
 

@@ -11,6 +11,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from envbuilder.comparison import Deviation
     from envbuilder.environment_spec import EnvironmentSpec, Overridden
     from envbuilder.errors import Source
     from envbuilder.spec_diff import Difference
@@ -66,6 +67,14 @@ def print_environments(console: Console, rows: list[dict[str, object]]) -> None:
             str(row["digest"])[7:19],
             str(row["description"] or ""),
         )
+    console.print(table)
+
+
+def print_deviations(console: Console, deviations: tuple[Deviation, ...]) -> None:
+    """Print how an environment differs from its lock."""
+    table = _table("is", "package", "path", "because")
+    for one in deviations:
+        _row(table, one.kind, one.package, one.path, one.detail)
     console.print(table)
 
 

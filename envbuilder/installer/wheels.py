@@ -1,39 +1,24 @@
 """Wheels: fetched once, checked by sha256, and installed once per Python version into a tree of their own.
 
 A tree holds the files of one wheel below the path they have in an image, with bytecode; layers are made of trees.
-Installing follows the binary distribution format through pypa/installer.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import zlib
-from base64 import urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
-from zipfile import BadZipFile
-
-from installer import install
-from installer.destinations import WheelDestination
-from installer.exceptions import InstallerError
-from installer.records import Hash, RecordEntry
-from installer.scripts import Script
-from installer.sources import WheelFile
-from installer.utils import construct_record_file
+from typing import TYPE_CHECKING, Final
 
 from envbuilder import digest, disk, layer, sandbox
-from envbuilder.errors import BuildFailedError, LockMismatchError, Problem, Source, UnreachableError
-from envbuilder.installer import compile_trees
+from envbuilder.errors import BuildFailedError, Problem, Source, UnreachableError
+from envbuilder.installer import compile_trees, wheel_install
+from envbuilder.installer.wheel_install import DirectoryWriter
+from envbuilder.prefix_layout import PrefixLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from installer.scripts import LauncherKind, ScriptSection
-    from installer.sources import WheelContentElement
-    from installer.utils import Scheme
+    from collections.abc import Callable, Iterable
 
     from envbuilder.base_image import Interpreter
     from envbuilder.conda_package import CondaPackage
@@ -191,96 +176,16 @@ def _tree(package: LockedPackage, prefix: str, interpreter: Interpreter, machine
     return Tree(package=package, key=name, directory=machine.trees / name, size=size)
 
 
-@dataclass
-class _Destination(WheelDestination):
-    """Writes a wheel's files below `directory`, as pypa/installer's protocol asks."""
-
-    name: str
-    directory: Path
-    schemes: dict[str, str]
-    interpreter: str
-    made: set[Path] = field(default_factory=set)
-
-    def write_script(self, name: str, module: str, attr: str, section: ScriptSection) -> RecordEntry:
-        script_name, data = Script(name, module, attr, section).generate(self.interpreter, _LAUNCHER)
-        return self._write("scripts", script_name, data, executable=True)
-
-    def write_file(
-        self,
-        scheme: Scheme,
-        path: str | os.PathLike[str],
-        stream: BinaryIO,
-        is_executable: bool,  # noqa: FBT001
-    ) -> RecordEntry:
-        data = stream.read()
-        if scheme == "scripts" and data.startswith(b"#!python"):
-            data = f"#!{self.interpreter}\n".encode() + data.partition(b"\n")[2]
-        # A wheel that was built on Windows has no executable bits.
-        return self._write(scheme, os.fspath(path), data, executable=is_executable or scheme == "scripts")
-
-    def finalize_installation(
-        self, scheme: Scheme, record_file_path: str, records: Iterable[tuple[Scheme, RecordEntry]]
-    ) -> None:
-        base = self.schemes[scheme]
-        with construct_record_file(
-            records, lambda owner: None if owner == scheme else f"{os.path.relpath(self.schemes[owner], base)}/"
-        ) as stream:
-            self._write(scheme, record_file_path, stream.read(), executable=False)
-
-    def _write(self, scheme: str, path: str, data: bytes, *, executable: bool) -> RecordEntry:
-        root = self.directory / self.schemes[scheme].lstrip("/")
-        target = Path(os.path.normpath(root / path))
-        # The path comes from the wheel; pip, too, keeps each file below the place of its scheme.
-        if not target.is_relative_to(root):
-            raise BuildFailedError(
-                f"the wheel of `{self.name}` holds a path that leaves the environment: {path!r}",
-                fix="do not use this package; tell whoever offers it",
-            )
-        if target.parent not in self.made:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self.made.add(target.parent)
-        target.write_bytes(data)
-        if executable:
-            target.chmod(0o755)
-        checksum = urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
-        return RecordEntry(path, Hash("sha256", checksum), len(data))
-
-
-class _Wheel(WheelFile):
-    """A wheel without the bytecode that some builds leave in it: ours is made by the base's own Python."""
-
-    def get_contents(self) -> Iterator[WheelContentElement]:
-        for element in super().get_contents():
-            if "__pycache__" not in element[0][0].split("/")[:-1]:
-                yield element
-
-
-_LAUNCHER: Final[LauncherKind] = "posix"
+def layout_of(prefix: str, interpreter: Interpreter) -> PrefixLayout:
+    """Return the layout of an image's environment: a conda environment where its Python lies in it."""
+    return PrefixLayout(
+        prefix=prefix, minor=interpreter.minor, has_conda=interpreter.executable.startswith(f"{prefix}/")
+    )
 
 
 def _install(package: LockedPackage, directory: Path, prefix: str, interpreter: Interpreter, machine: Machine) -> None:
-    packages = f"{prefix}/lib/python{interpreter.minor}/site-packages"
-    # A virtual environment has no headers of a Python of its own; a conda environment has.
-    headers = "include" if interpreter.executable.startswith(f"{prefix}/") else "include/site"
-    destination = _Destination(
-        name=package.name,
-        directory=directory,
-        schemes={
-            "purelib": packages,
-            "platlib": packages,
-            "scripts": f"{prefix}/bin",
-            "data": prefix,
-            "headers": f"{prefix}/{headers}/python{interpreter.minor}/{package.name}",
-        },
-        interpreter=f"{prefix}/bin/python",
-    )
-    path = wheel_path(package, machine.wheels)
-    try:
-        with disk.full_disk_named(directory), _Wheel.open(path) as wheel:
-            install(wheel, destination, {"INSTALLER": b"envbuilder\n", "REQUESTED": b""})
-    except (InstallerError, AssertionError, ValueError, KeyError, RuntimeError, BadZipFile, zlib.error) as cause:
-        raise LockMismatchError(
-            f"`{path.name}` is not a wheel that can be installed ({cause})",
-            where=Source(file=package.url),
-            fix="lock another version of it, or tell its authors",
-        ) from cause
+    write = DirectoryWriter(directory / prefix.lstrip("/"))
+    with disk.full_disk_named(directory):
+        wheel_install.install(
+            package, wheel_path(package, machine.wheels), layout=layout_of(prefix, interpreter), write=write
+        )
