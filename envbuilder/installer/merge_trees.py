@@ -81,7 +81,7 @@ def put(source: Path, target: Path) -> None:
 def _same(paths: list[Path]) -> bool:
     first, *others = paths
     if any(path.is_symlink() for path in paths):
-        return all(path.is_symlink() and path.readlink() == first.readlink() for path in others) and first.is_symlink()
+        return first.is_symlink() and all(path.is_symlink() and path.readlink() == first.readlink() for path in others)
     return all(
         filecmp.cmp(first, other, shallow=False) and _executable(first) is _executable(other) for other in others
     )
