@@ -66,3 +66,9 @@ def test_a_directory_here_and_something_else_there_is_a_clash(other: str, tmp_pa
             merge_trees.contested([trees[name] for name in order])
         assert raised.value.path == "share/x"
         assert raised.value.owners == order
+
+
+def test_a_file_here_and_a_link_there_is_contested(tmp_path: Path) -> None:
+    trees = [tree(tmp_path / "a", run="x"), tree(tmp_path / "b", run="->x")]
+    assert merge_trees.contested(trees) == {"run": ("a", "b")}
+    assert merge_trees.contested(trees[::-1]) == {"run": ("b", "a")}
