@@ -15,7 +15,14 @@ from urllib.parse import quote
 from envbuilder import conda_environment, digest, disk, dockerfile, template_files, uv
 from envbuilder.dockerfile import DockerfileInputs
 from envbuilder.errors import BaseImageError, InvalidFileError, Source, UnreachableError
-from envbuilder.image_plan import ENVIRONMENT_PREFIX, EXAMPLE_FILE, MODEL_DIRECTORY, SERVER_PREFIX, prefix_entries
+from envbuilder.image_plan import (
+    ENVIRONMENT_PREFIX,
+    EXAMPLE_FILE,
+    LOCK_FILE,
+    MODEL_DIRECTORY,
+    SERVER_PREFIX,
+    prefix_entries,
+)
 from envbuilder.installer import compile_trees, conda_link, conda_packages, merge_trees, wheels
 from envbuilder.layer import Entry, with_parents
 from envbuilder.locked import LockedPackage
@@ -223,8 +230,9 @@ def _conda(packages: Iterable[CondaPackage], files: Mapping[str, Path]) -> list[
 
 def _model(plan: ImagePlan) -> list[Entry]:
     entries = plan.model_entries()
-    found = _moved((entry for entry in entries if f"/{entry.path}" != EXAMPLE_FILE), MODEL_DIRECTORY, "model")
-    return found + [_renamed(entry, "example.json") for entry in entries if f"/{entry.path}" == EXAMPLE_FILE]
+    beside = {EXAMPLE_FILE: "example.json", LOCK_FILE: "conda-lock.yml"}
+    found = _moved((entry for entry in entries if f"/{entry.path}" not in beside), MODEL_DIRECTORY, "model")
+    return found + [_renamed(one, beside[f"/{one.path}"]) for one in entries if f"/{one.path}" in beside]
 
 
 def _pip_wheel(plan: ImagePlan, machine: Machine) -> Path:

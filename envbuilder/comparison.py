@@ -107,7 +107,7 @@ def _packages(extra: Iterable[str], layout: PrefixLayout) -> Iterator[tuple[str,
 def _changed(expected: Mapping[str, ExpectedFile], found: Mapping[str, FileState]) -> Iterator[Deviation]:
     for path in sorted(expected.keys() & found.keys()):
         wanted, state = expected[path], found[path]
-        if state not in wanted.states:
+        if wanted.states and state not in wanted.states:
             yield Deviation(
                 kind="changed", package=wanted.owner, path=path, detail=_difference(wanted.states[-1], state)
             )

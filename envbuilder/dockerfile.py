@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from envbuilder import dockerfile_check, template_files
 from envbuilder.base_image import REPOSITORY
 from envbuilder.errors import InvalidFileError, Source
-from envbuilder.image_plan import ENVIRONMENT_PREFIX, EXAMPLE_FILE, MODEL_DIRECTORY, SERVER_PREFIX
+from envbuilder.image_plan import ENVIRONMENT_PREFIX, EXAMPLE_FILE, LOCK_FILE, MODEL_DIRECTORY, SERVER_PREFIX
 from envbuilder.template_set import TemplateSet
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class DockerfileInputs:
     server_prefix: str = SERVER_PREFIX
     model_directory: str = MODEL_DIRECTORY
     example_file: str = EXAMPLE_FILE
+    lock_file: str = LOCK_FILE
     environ: tuple[tuple[str, str], ...]
     labels: tuple[tuple[str, str], ...]
     user: str

@@ -17,4 +17,6 @@ class ExpectedFile:
     """The name of the package that brings it."""
 
     states: tuple[FileState, ...]
-    """What it may be: more than one where several packages bring it; the last one's is what is taken."""
+    """What it may be: more than one where several packages bring it; the last one's is what is taken.
+
+    None where it may be anything, as what an installer writes in its own way."""

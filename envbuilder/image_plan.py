@@ -5,11 +5,13 @@ The layout is part of the product: model at /opt/ml/model, environment at /opt/e
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from envbuilder import digest
 from envbuilder.layer import LAYOUT_VERSION, Entry
+from envbuilder.lockfile import Lockfile
 from envbuilder.oci_image import RunConfig
 from envbuilder.system_needs import SystemNeeds
 from envbuilder.template_set import TemplateSet
@@ -28,10 +30,14 @@ MODEL_DIRECTORY: Final = "/opt/ml/model"
 ENVIRONMENT_PREFIX: Final = "/opt/env"
 SERVER_PREFIX: Final = "/opt/envbuilder"
 EXAMPLE_FILE: Final = "/opt/envbuilder/example.json"
+LOCK_FILE: Final = "/opt/envbuilder/conda-lock.yml"
+"""What the environment was made from: for `verify` and `reproduce --from-image`."""
+
 USER: Final = "1000:1000"
 PORT: Final = 8080
 _LABEL: Final = "io.envbuilder"
 ENVIRONMENT_LABEL: Final = f"{_LABEL}.environment.digest"
+LOCK_LABEL: Final = f"{_LABEL}.lock.digest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +74,7 @@ class ImagePlan:
         """The digest of all that lies below the model, and of what the labels say of it: models share it."""
         parts: list[object] = [
             self.lock.digest,
+            digest.of_bytes(self.lock_text),
             self.base.digest,
             self.base.reference,
             self.kit.digest,
@@ -79,6 +86,11 @@ class ImagePlan:
         if self.templates.texts:
             parts.append(self.templates.digest)
         return digest.of_json(parts)
+
+    @property
+    def lock_text(self) -> bytes:
+        """The lock as the image holds it."""
+        return _text_of(self.lock)
 
     @property
     def model_digest(self) -> Digest:
@@ -111,7 +123,7 @@ class ImagePlan:
             "org.opencontainers.image.base.digest": self.base.digest,
             "org.opencontainers.image.title": "environment of MLflow models",
             f"{_LABEL}.version": self.tool_version,
-            f"{_LABEL}.lock.digest": self.lock.digest,
+            LOCK_LABEL: self.lock.digest,
             f"{_LABEL}.base.digest": self.base.digest,
             ENVIRONMENT_LABEL: self.environment_digest,
             f"{_LABEL}.python.version": self.lock.python_version,
@@ -178,7 +190,7 @@ class ImagePlan:
         return RunConfig(user=USER, env=tuple(environ.items()), labels=self.environment_labels)
 
     def model_entries(self) -> tuple[Entry, ...]:
-        """Return the model layer: the model's files, and the request it is tried with."""
+        """Return the model layer: the model's files, the request it is tried with, and the lock."""
         top = MODEL_DIRECTORY.lstrip("/")
         entries = [Entry(path=top, mode=0o755)]
         entries += [
@@ -187,7 +199,14 @@ class ImagePlan:
         ]
         if self.model.example_request is not None:
             entries.append(Entry(path=EXAMPLE_FILE.lstrip("/"), mode=0o644, content=self.model.example_request))
+        entries.append(Entry(path=LOCK_FILE.lstrip("/"), mode=0o644, content=self.lock_text))
         return tuple(entries)
+
+
+@functools.cache
+def _text_of(lock: Lock) -> bytes:
+    """Write the lock; a plan's digests ask for it again and again."""
+    return Lockfile.of([lock]).to_text().encode()
 
 
 def prefix_entries(prefix: str, interpreter: Interpreter) -> tuple[Entry, ...]:

@@ -187,26 +187,28 @@ def read_here(path: Path, spec: EnvironmentSpec, here: Target) -> Lock:
             )
         )
     if not lock.target.runs_on(here):
-        problems.append(_older(path, lock, here))
+        problems.append(_older(str(path), lock, here))
     if problems:
         raise LockMismatchError(tuple(problems))
     return lock
 
 
-def check_runs(lock: Lock, here: Target, *, file: Path) -> None:
+def check_runs(lock: Lock, here: Target, *, file: str) -> None:
     """Raise LockMismatchError where the machine is another one, or older, than the lock is for."""
     if lock.subdir != here.subdir:
         raise LockMismatchError(
-            f"the lock is for {lock.subdir}, this machine is {here.subdir}", where=Source(file=str(file))
+            f"the lock is for {lock.subdir}, this machine is {here.subdir}",
+            where=Source(file=file),
+            fix=f"reproduce it on a machine of that kind, or lock the model for {here.subdir}",
         )
     if not lock.target.runs_on(here):
         raise LockMismatchError((_older(file, lock, here),))
 
 
-def _older(file: Path, lock: Lock, here: Target) -> Problem:
+def _older(file: str, lock: Lock, here: Target) -> Problem:
     return Problem(
         what=f"the C library of this machine is older: locked {lock.target.glibc}, here {here.glibc}",
-        where=Source(file=str(file), key=f"metadata.custom_metadata.{lock.subdir}.glibc"),
+        where=Source(file=file, key=f"metadata.custom_metadata.{lock.subdir}.glibc"),
         fix="`envbuilder lock MODEL --no-base` locks what runs here too; or use a newer system",
     )
 

@@ -14,6 +14,7 @@ from envbuilder import (
     conda_environment,
     digest,
     disk,
+    image_environment,
     kept_lock,
     kernel,
     local_python,
@@ -23,7 +24,10 @@ from envbuilder import (
 )
 from envbuilder.base_image import Interpreter
 from envbuilder.errors import InvalidFileError, LockMismatchError, Problem, Source
+from envbuilder.image_plan import LOCK_FILE as LOCK_IN_IMAGE
+from envbuilder.image_plan import MODEL_DIRECTORY
 from envbuilder.installer import prefix as installer
+from envbuilder.installer.wheels import wheel_path
 from envbuilder.lockfile import Lockfile
 from envbuilder.locking import Place
 from envbuilder.prefix_layout import PrefixLayout
@@ -36,10 +40,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from envbuilder.activation_script import ActivationScript
-    from envbuilder.choices import Choices
+    from envbuilder.choices import Choices, EngineName
     from envbuilder.conda_package import CondaPackage
     from envbuilder.digest import Digest
-    from envbuilder.locked import Lock
+    from envbuilder.image_environment import ImageEnvironment
+    from envbuilder.locked import Lock, LockedPackage
     from envbuilder.machine import Machine
 
 
@@ -115,6 +120,32 @@ def reproduce(model: str | Path, wish: Wish, choices: Choices, *, machine: Machi
         direct_wheels.have(brought, spec.requirements, place.workshop(machine, model=read.directory))
     fetch = conda_environment.fetcher(spec, machine) if lock.conda_packages else _no_fetch
     return _made(lock, prefix, wish, fetch=fetch, machine=machine, timings=timings)
+
+
+@disk.readable_by_all()
+def reproduce_image(reference: str, wish: Wish, *, engine: EngineName = "auto", machine: Machine) -> Reproduction:
+    """Make the environment of an image from the lock in it alone; wheels of its model come out of the image too."""
+    timings = Timings(machine.reporter)
+    prefix = _free(wish)
+    with timings.stage("read", reference):
+        found = image_environment.find(reference, engine=engine, machine=machine)
+        lock = image_environment.lock_of(found, machine=machine)
+        kept_lock.check_runs(lock, _here(), file=f"{found.reference}:{LOCK_IN_IMAGE}")
+        for package in lock.packages:
+            if package.is_of_model:
+                _take_out(package, found, machine)
+    fetch = conda_environment.fetcher_for(lock, machine)
+    return _made(lock, prefix, wish, fetch=fetch, machine=machine, timings=timings)
+
+
+def _take_out(package: LockedPackage, found: ImageEnvironment, machine: Machine) -> None:
+    path = wheel_path(package, machine.wheels)
+    if path.exists():
+        return
+    data = found.module.read(found.image, f"{MODEL_DIRECTORY}/{package.url.removeprefix('./')}", machine=machine)
+    # Where it is another file, it is missed later, by its name.
+    if data is not None and digest.of_bytes(data) == package.sha256:
+        disk.write_file(path, data)
 
 
 def _no_fetch(packages: Iterable[CondaPackage]) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envbuilder import bytecode, comparison, conda_environment, found_files, local_python
+from envbuilder import bytecode, comparison, conda_environment, found_files, image_environment, local_python
 from envbuilder.base_image import Interpreter
 from envbuilder.comparison import Deviation
 from envbuilder.errors import InvalidFileError, LockMismatchError, Source
+from envbuilder.image_plan import ENVIRONMENT_PREFIX
 from envbuilder.installer import prefix as installer
 from envbuilder.lockfile import Lockfile
 from envbuilder.prefix_layout import PrefixLayout
@@ -20,9 +22,11 @@ from envbuilder.reporter import Timings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from envbuilder.choices import EngineName
     from envbuilder.digest import Digest
     from envbuilder.expected_file import ExpectedFile
     from envbuilder.file_state import FileState
+    from envbuilder.image_environment import ImageEnvironment
     from envbuilder.local_python import LocalPython
     from envbuilder.locked import Lock
     from envbuilder.machine import Machine
@@ -74,10 +78,10 @@ def verify(prefix: Path, lock_file: Path | None, *, machine: Machine) -> Verific
         )
     if Path(record.prefix).exists() and Path(record.prefix).samefile(prefix):
         prefix = Path(record.prefix)
-    lock = _lock(lock_file or prefix / LOCK_FILE, record)
+    lock = _lock(lock_file or prefix / LOCK_FILE, record.subdir)
     layout = PrefixLayout(
         prefix=str(prefix),
-        minor=".".join(lock.python_version.split(".")[:2]),
+        minor=_minor(lock.python_version),
         system=lock.target.system,
         has_conda=bool(lock.conda_packages),
     )
@@ -90,7 +94,8 @@ def verify(prefix: Path, lock_file: Path | None, *, machine: Machine) -> Verific
         interpreter = (
             Interpreter(version=python.version, executable=python.executable, glibc=python.glibc) if python else None
         )
-        expected = installer.expected(lock, layout, python=interpreter, fetch=fetch, machine=machine)
+        own = installer.own_states(layout, interpreter)
+        expected = installer.expected(lock, layout, own=own, fetch=fetch, machine=machine)
         deviations += comparison.compare(lock, expected, found, layout)
         note.text = f"{len(found)} files"
     # A conda environment's own Python is started only where all is as it was locked.
@@ -106,19 +111,76 @@ def verify(prefix: Path, lock_file: Path | None, *, machine: Machine) -> Verific
     )
 
 
-def _lock(path: Path, record: PrefixRecord) -> Lock:
+def verify_image(
+    reference: str, lock_file: Path | None, *, engine: EngineName = "auto", machine: Machine
+) -> Verification:
+    """Compare the environment in an image with a lock: the one named, else the one in the image.
+
+    Nothing of the image is started, so its bytecode is not compared. Raises InvalidFileError for an image that is not
+    ours, LockMismatchError where its labels are of another lock than the one in it.
+    """
+    timings = Timings(machine.reporter)
+    found = image_environment.find(reference, engine=engine, machine=machine)
+    lock = image_environment.lock_of(found, machine=machine)
+    if lock_file is not None:
+        lock = _lock(lock_file, lock.subdir)
+    layout = PrefixLayout(
+        prefix=ENVIRONMENT_PREFIX, minor=_minor(lock.python_version), has_conda=bool(lock.conda_packages)
+    )
+    fetch = conda_environment.fetcher_for(lock, machine)
+    with timings.stage("archives"):
+        installer.have(lock, fetch=fetch, machine=machine)
+    with timings.stage("files") as note:
+        files = found.module.files(found.image, ENVIRONMENT_PREFIX, machine=machine)
+        files = {path: one for path, one in files.items() if not (path.endswith(".pyc") and "__pycache__" in path)}
+        own, deviations = _image_python(found, layout, files, machine)
+        expected = installer.expected(
+            lock, layout, own=own, fetch=fetch, machine=machine, by="uv" if found.engine == "docker" else "envbuilder"
+        )
+        deviations += comparison.compare(lock, expected, files, layout)
+        note.text = f"{len(files)} files"
+    return Verification(
+        lock_digest=lock.digest,
+        packages=len(lock.packages) + len(lock.conda_packages),
+        files=len(files),
+        deviations=deviations,
+    )
+
+
+def _image_python(
+    found: ImageEnvironment, layout: PrefixLayout, files: Mapping[str, FileState], machine: Machine
+) -> tuple[dict[str, FileState], tuple[Deviation, ...]]:
+    """Return what an image's virtual environment holds beside packages, and what is wrong with its Python."""
+    if layout.has_conda:
+        return {}, ()
+    config = found.module.read(found.image, f"{ENVIRONMENT_PREFIX}/pyvenv.cfg", machine=machine) or b""
+    version = re.search(rb"^version = (\d+\.\d+\.\S+)$", config, re.MULTILINE)
+    state = files.get(layout.python)
+    if version is None or state is None or state.link is None:
+        return {}, (_other_python(layout, "is not there"),)
+    stated = version[1].decode(errors="replace")
+    wrong = () if _minor(stated) == layout.minor else (_other_python(layout, f"is {stated}, locked is {layout.minor}"),)
+    python = Interpreter(version=stated, executable=state.link, glibc="")
+    return installer.skeleton_states(layout, python), wrong
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _lock(path: Path, subdir: str) -> Lock:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as cause:
         raise InvalidFileError(
             f"the lock cannot be read ({cause})", where=Source(file=str(path)), fix="name another one by `--lock`"
         ) from cause
-    lock = Lockfile.parse(text, file=str(path)).lock_for(record.subdir)
+    lock = Lockfile.parse(text, file=str(path)).lock_for(subdir)
     if lock is None:
         raise LockMismatchError(
-            f"the lock is not for {record.subdir}",
+            f"the lock is not for {subdir}",
             where=Source(file=str(path), key="metadata.platforms"),
-            fix=f"`envbuilder lock MODEL --platform {record.subdir} -o {path}`",
+            fix=f"`envbuilder lock MODEL --platform {subdir} -o {path}`",
         )
     return lock
 

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from envbuilder import verification
-from envbuilder.cli.common import Invocation, verb
+from envbuilder.cli.common import Invocation, engine_option, verb
 from envbuilder.cli.tables import print_deviations
+
+if TYPE_CHECKING:
+    from envbuilder.choices import EngineName
 
 
 @verb("verify")
-@click.argument("prefix", metavar="PREFIX", type=click.Path(path_type=Path))
+@click.argument("target", metavar="PREFIX|IMAGE")
 @click.option(
     "--lock",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Compare with this lock; default: the one that the environment keeps, which others may have changed.",
 )
-def command(invocation: Invocation, prefix: Path, lock: Path | None) -> int:
-    """Compare all files of an environment with the locked archives; exits with 1 where they differ."""
-    found = verification.verify(prefix, lock, machine=invocation.machine)
+@engine_option
+def command(invocation: Invocation, target: str, lock: Path | None, engine: EngineName | None) -> int:
+    """Compare all files of an environment with the locked archives; exits with 1 where they differ.
+
+    PREFIX is a directory that `reproduce` made; anything that is no directory is the name of an image.
+    """
+    machine = invocation.machine
+    if Path(target).is_dir():
+        found = verification.verify(Path(target), lock, machine=machine)
+    else:
+        found = verification.verify_image(target, lock, engine=engine or "auto", machine=machine)
     if invocation.as_json:
         invocation.data(found.to_dict(), "")
     elif found.deviations:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from envbuilder.bases import BaseReference
     from envbuilder.build_step import Step, StepEnded
     from envbuilder.digest import Digest
+    from envbuilder.file_state import FileState
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
     from envbuilder.oci_image import Platform
@@ -43,6 +44,8 @@ class BuiltImage:
     digest: Digest
     layers: tuple[BuiltLayer, ...]
     """From the base up."""
+
+    labels: tuple[tuple[str, str], ...] = ()
 
     @property
     def size(self) -> int:
@@ -85,6 +88,12 @@ class Engine(Protocol):
 
     def find(self, reference: str, *, machine: Machine) -> BuiltImage | None:
         """Return the image with this name, if the engine has it."""
+
+    def read(self, image: BuiltImage, path: str, *, machine: Machine) -> bytes | None:
+        """Return a file of the image, by its absolute path; None where there is none. Nothing of it is started."""
+
+    def files(self, image: BuiltImage, path: str, *, machine: Machine) -> dict[str, FileState]:
+        """Return the files and links below a directory of the image, from its layers."""
 
     def archive(self, image: BuiltImage, references: tuple[str, ...], *, machine: Machine) -> Iterable[bytes]:
         """Give the bytes of an archive that `docker load` reads."""

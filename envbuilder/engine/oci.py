@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from envbuilder import bases, docker_archive, process, sandbox, smoke, snapshot
 from envbuilder.base_image import BaseImage
-from envbuilder.engine import BuiltImage, BuiltLayer, Running, assembly, probe, sandbox_step
+from envbuilder.engine import BuiltImage, BuiltLayer, Running, assembly, layer_files, probe, sandbox_step
 from envbuilder.errors import BaseImageError
 from envbuilder.image_plan import MODEL_DIRECTORY
 from envbuilder.image_reference import ImageReference
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from envbuilder.bases import BaseReference
     from envbuilder.build_step import Step, StepEnded
+    from envbuilder.file_state import FileState
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
     from envbuilder.oci_image import Platform
@@ -119,6 +120,16 @@ def find(reference: str, *, machine: Machine) -> BuiltImage | None:
     return _built(descriptor, image, reused=(True,) * len(image.layers))
 
 
+def read(image: BuiltImage, path: str, *, machine: Machine) -> bytes | None:
+    """Return a file of the image."""
+    return layer_files.read(machine.store.image(image.digest), path, machine.store)
+
+
+def files(image: BuiltImage, path: str, *, machine: Machine) -> dict[str, FileState]:
+    """Return the files below a directory of the image, from the blobs and not from what was unpacked."""
+    return layer_files.below(machine.store.image(image.digest), path, machine.store)
+
+
 def archive(image: BuiltImage, references: tuple[str, ...], *, machine: Machine) -> Iterable[bytes]:
     """Give the bytes of an archive that `docker load` reads."""
     return docker_archive.stream(machine.store.image(image.digest), references, machine.store)
@@ -189,6 +200,7 @@ def _built(descriptor: Descriptor, image: Image, *, reused: tuple[bool, ...]) ->
     return BuiltImage(
         identity=descriptor.digest,
         digest=descriptor.digest,
+        labels=image.config.labels,
         layers=tuple(
             BuiltLayer(comment=item.comment or "base", digest=item.blob.digest, size=item.blob.size, reused=known)
             for item, known in zip(image.layers, reused, strict=True)
@@ -196,4 +208,17 @@ def _built(descriptor: Descriptor, image: Image, *, reused: tuple[bool, ...]) ->
     )
 
 
-__all__ = ["archive", "available", "base_image", "build", "find", "push", "run_in_base", "running", "tag", "try_image"]
+__all__ = [
+    "archive",
+    "available",
+    "base_image",
+    "build",
+    "files",
+    "find",
+    "push",
+    "read",
+    "run_in_base",
+    "running",
+    "tag",
+    "try_image",
+]

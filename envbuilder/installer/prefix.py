@@ -20,10 +20,11 @@ from envbuilder.installer.wheel_install import DirectoryWriter, StateWriter
 from envbuilder.installer.wheels import wheel_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Mapping
 
     from envbuilder.base_image import Interpreter
     from envbuilder.conda_package import CondaPackage
+    from envbuilder.installer.wheel_install import InstalledBy
     from envbuilder.layer import Entry
     from envbuilder.locked import Lock, LockedPackage
     from envbuilder.machine import Machine
@@ -95,10 +96,17 @@ def fill(
 
 
 def expected(
-    lock: Lock, layout: PrefixLayout, *, python: Interpreter | None, fetch: Fetch, machine: Machine
+    lock: Lock,
+    layout: PrefixLayout,
+    *,
+    own: Mapping[str, FileState],
+    fetch: Fetch,
+    machine: Machine,
+    by: InstalledBy = "envbuilder",
 ) -> dict[str, ExpectedFile]:
     """Return what the lock puts into the environment, by path, from the archives and not from what is installed.
 
+    `own` is what no package brings, and `by` is who installed the wheels; where that is uv, RECORD may be anything.
     The archives must be those that were locked; call `have` first.
     """
     found: dict[str, list[tuple[str, FileState]]] = {}
@@ -109,17 +117,31 @@ def expected(
     def states_of(package: LockedPackage) -> dict[str, FileState]:
         path = wheel_path(package, machine.wheels)
         writer = StateWriter()
-        wheel_install.install(package, path, layout=layout, write=writer)
+        wheel_install.install(package, path, layout=layout, write=writer, by=by)
         return writer.states
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for package, states in zip(lock.packages, pool.map(states_of, lock.packages), strict=True):
             _add(found, package.name, states)
-    found |= {path: [(ENVIRONMENT, state)] for path, state in _own_states(lock, layout, python)}
-    return {
+    found |= {path: [(ENVIRONMENT, state)] for path, state in own.items()}
+    files = {
         path: ExpectedFile(owner=owners[-1][0], states=tuple(state for _, state in owners))
         for path, owners in found.items()
     }
+    return files | (_of_uv(lock, files) if by == "uv" else {})
+
+
+def _of_uv(lock: Lock, files: Mapping[str, ExpectedFile]) -> dict[str, ExpectedFile]:
+    """Return the records that uv writes in its own way; for wheels of no index also where they came from."""
+    found = {}
+    brought = {one.name for one in lock.packages if not one.is_of_index}
+    for path, one in files.items():
+        if path.endswith(".dist-info/RECORD") and one.owner in {package.name for package in lock.packages}:
+            found[path] = ExpectedFile(owner=one.owner, states=())
+            if one.owner in brought:
+                place = f"{path.removesuffix('RECORD')}direct_url.json"
+                found[place] = ExpectedFile(owner=one.owner, states=())
+    return found
 
 
 def _add(found: dict[str, list[tuple[str, FileState]]], owner: str, states: dict[str, FileState]) -> None:
@@ -168,14 +190,19 @@ def _skeleton(layout: PrefixLayout, python: Interpreter) -> dict[str, Entry]:
     return {one.path.removeprefix(top): one for one in prefix_entries(layout.prefix, python)}
 
 
-def _own_states(lock: Lock, layout: PrefixLayout, python: Interpreter | None) -> Iterator[tuple[str, FileState]]:
-    if python is not None and not lock.conda_packages:
-        for path, entry in _skeleton(layout, python).items():
-            state = _state(entry)
-            if state is not None:
-                yield path, state
-    for script in activation_script.scripts(layout):
-        yield script.path, FileState.of_bytes(script.content, executable=False)
+def own_states(layout: PrefixLayout, python: Interpreter | None) -> dict[str, FileState]:
+    """Return what an environment on this machine holds that is no package's."""
+    scripts = activation_script.scripts(layout)
+    return {
+        **(skeleton_states(layout, python) if python is not None and not layout.has_conda else {}),
+        **{one.path: FileState.of_bytes(one.content, executable=False) for one in scripts},
+    }
+
+
+def skeleton_states(layout: PrefixLayout, python: Interpreter) -> dict[str, FileState]:
+    """Return the files of a virtual environment that are no package's."""
+    states = {path: _state(entry) for path, entry in _skeleton(layout, python).items()}
+    return {path: state for path, state in states.items() if state is not None}
 
 
 def _state(entry: Entry) -> FileState | None:

@@ -11,7 +11,7 @@ import posixpath
 import zlib
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, Protocol
 from zipfile import BadZipFile
 
 from installer import install as install_wheel
@@ -80,15 +80,35 @@ class StateWriter:
         self.states[path] = FileState.of_bytes(data, executable=executable)
 
 
-def install(package: LockedPackage, wheel: Path, *, layout: PrefixLayout, write: Writer) -> None:
+InstalledBy = Literal["envbuilder", "uv"]
+"""In whose words commands are written, and what INSTALLER says; the build of a Dockerfile installs with uv."""
+
+_UV_SCRIPT: Final = """\
+#!{executable}
+# -*- coding: utf-8 -*-
+import sys
+from {module} import {name}
+if __name__ == "__main__":
+    if sys.argv[0].endswith("-script.pyw"):
+        sys.argv[0] = sys.argv[0][:-11]
+    elif sys.argv[0].endswith(".exe"):
+        sys.argv[0] = sys.argv[0][:-4]
+    sys.exit({attribute}())
+"""
+
+
+def install(
+    package: LockedPackage, wheel: Path, *, layout: PrefixLayout, write: Writer, by: InstalledBy = "envbuilder"
+) -> None:
     """Give each file of the wheel to `write`.
 
     Raises LockMismatchError for what is no wheel of the package, BuildFailedError for one that leaves its place.
     """
-    destination = _Destination(name=package.name, layout=layout, write=write)
+    destination = _Destination(name=package.name, layout=layout, write=write, by=by)
+    installer = INSTALLER if by == "envbuilder" else b"uv"
     try:
         with _Wheel.open(wheel) as opened:
-            install_wheel(opened, destination, {"INSTALLER": INSTALLER, "REQUESTED": b""})
+            install_wheel(opened, destination, {"INSTALLER": installer, "REQUESTED": b""})
     except (InstallerError, AssertionError, ValueError, KeyError, RuntimeError, BadZipFile, zlib.error) as cause:
         raise LockMismatchError(
             f"`{wheel.name}` is not a wheel that can be installed ({cause})",
@@ -109,13 +129,19 @@ class _Wheel(WheelFile):
 class _Destination(WheelDestination):
     """Where a wheel's files go, as pypa/installer's protocol asks."""
 
-    def __init__(self, *, name: str, layout: PrefixLayout, write: Writer) -> None:
+    def __init__(self, *, name: str, layout: PrefixLayout, write: Writer, by: InstalledBy) -> None:
+        self._by = by
         self._name = name
         self._layout = layout
         self._schemes = layout.schemes(name)
         self._write_file = write
 
     def write_script(self, name: str, module: str, attr: str, section: ScriptSection) -> RecordEntry:
+        if self._by == "uv":
+            text = _UV_SCRIPT.format(
+                executable=self._layout.executable, module=module, name=attr.partition(".")[0], attribute=attr
+            )
+            return self._write("scripts", name, text.encode(), executable=True)
         script = Script(name, module, attr, section)
         script_name, data = script.generate(self._layout.executable, self._layout.launcher)
         return self._write("scripts", script_name, data, executable=True)

@@ -18,6 +18,7 @@ from envbuilder.engine.docker import classic as docker_classic
 from envbuilder.engine.docker import client as docker_client
 from envbuilder.engine.docker import container as docker_container
 from envbuilder.engine.docker import environment as docker_environment
+from envbuilder.engine.docker import files as docker_files
 from envbuilder.engine.docker import index as docker_index
 from envbuilder.engine.docker import layers as docker_layers
 from envbuilder.engine.docker import log as docker_log
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from envbuilder.build_context import Variant
     from envbuilder.build_step import Step, StepEnded
     from envbuilder.engine import BuiltImage
+    from envbuilder.file_state import FileState
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
     from envbuilder.oci_image import Platform
@@ -144,6 +146,18 @@ def find(reference: str, *, machine: Machine) -> BuiltImage | None:
             return None
 
 
+def read(image: BuiltImage, path: str, *, machine: Machine) -> bytes | None:
+    """Return a file of the image, out of a container that is never started."""
+    with docker_client.opened(machine) as client:
+        return docker_files.read(client, image.identity, path)
+
+
+def files(image: BuiltImage, path: str, *, machine: Machine) -> dict[str, FileState]:
+    """Return the files below a directory of the image, out of a container that is never started."""
+    with docker_client.opened(machine, timeout=None) as client:
+        return docker_files.below(client, image.identity, path)
+
+
 def archive(image: BuiltImage, references: tuple[str, ...], *, machine: Machine) -> Iterable[bytes]:
     """Give the bytes of an archive that `docker load` reads; the names are given to the image first."""
     tag(image, references, machine=machine)
@@ -176,4 +190,17 @@ def _saved(references: tuple[str, ...], machine: Machine) -> Iterator[bytes]:
             yield from response.iter_content(_CHUNK)
 
 
-__all__ = ["archive", "available", "base_image", "build", "find", "push", "run_in_base", "running", "tag", "try_image"]
+__all__ = [
+    "archive",
+    "available",
+    "base_image",
+    "build",
+    "files",
+    "find",
+    "push",
+    "read",
+    "run_in_base",
+    "running",
+    "tag",
+    "try_image",
+]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from envbuilder import digest
 from envbuilder.engine import BuiltImage, BuiltLayer
-from envbuilder.image_plan import ENVIRONMENT_PREFIX, EXAMPLE_FILE, MODEL_DIRECTORY, SERVER_PREFIX
+from envbuilder.image_plan import ENVIRONMENT_PREFIX, EXAMPLE_FILE, LOCK_FILE, MODEL_DIRECTORY, SERVER_PREFIX
 
 if TYPE_CHECKING:
     from docker.models.images import Image as EngineImage
@@ -20,6 +20,7 @@ _COMMENTS: Final = {
     SERVER_PREFIX: "server",
     MODEL_DIRECTORY: "model",
     EXAMPLE_FILE: "example",
+    LOCK_FILE: "lock",
 }
 
 
@@ -46,7 +47,8 @@ def built(image: EngineImage, *, since: float | None) -> BuiltImage:
         for item, made in zip(diff_ids[below:], ours, strict=True)
     ]
     identity = str(image.id)
-    return BuiltImage(identity=identity, digest=digest.parse(identity), layers=tuple(layers))
+    labels = tuple(sorted((image.attrs["Config"].get("Labels") or {}).items()))
+    return BuiltImage(identity=identity, digest=digest.parse(identity), layers=tuple(layers), labels=labels)
 
 
 def _sizes(history: list[dict[str, Any]], count: int) -> list[int]:
