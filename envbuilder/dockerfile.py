@@ -154,19 +154,15 @@ def render(inputs: DockerfileInputs, templates: TemplateSet = OWN) -> str:
     except TemplateError as cause:
         raise _unreadable(templates, cause) from cause
     text = re.sub(r"\n{3,}", "\n\n", text)
-    dockerfile_check.check(
-        text,
-        copied=_copied(inputs),
-        labels=[f"{name(label)}={quoted(value)}" for label, value in inputs.labels],
-        where=Source(file=templates.folder or "templates/dockerfile"),
-    )
+    if inputs.has_model:
+        below = () if inputs.environment else (inputs.environment_prefix, inputs.server_prefix)
+        dockerfile_check.check(
+            text,
+            copied=(*below, inputs.model_directory),
+            labels=[f"{name(label)}={quoted(value)}" for label, value in inputs.labels],
+            where=Source(file=templates.folder or "templates/dockerfile"),
+        )
     return text
-
-
-def _copied(inputs: DockerfileInputs) -> tuple[str, ...]:
-    """Return the directories that the Dockerfile must put into the image."""
-    below = () if inputs.environment else (inputs.environment_prefix, inputs.server_prefix)
-    return (*below, inputs.model_directory) if inputs.has_model or inputs.environment else below
 
 
 def _unreadable(templates: TemplateSet, cause: TemplateError) -> InvalidFileError:

@@ -74,7 +74,6 @@ class ImagePlan:
         """The digest of all that lies below the model, and of what the labels say of it: models share it."""
         parts: list[object] = [
             self.lock.digest,
-            digest.of_bytes(self.lock_text),
             self.base.digest,
             self.base.reference,
             self.kit.digest,
@@ -94,10 +93,10 @@ class ImagePlan:
 
     @property
     def model_digest(self) -> Digest:
-        """The digest of the model's files, the request it is tried with, and what was asked for."""
+        """The digest of the model's files, the request it is tried with, the lock's text and what was asked for."""
         example = self.model.example_request
         tried_with = digest.of_bytes(example) if example is not None else None
-        return digest.of_json([self.files.digest, tried_with, self.spec.digest])
+        return digest.of_json([self.files.digest, tried_with, digest.of_bytes(self.lock_text), self.spec.digest])
 
     @property
     def environment_tag(self) -> str:

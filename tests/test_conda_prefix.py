@@ -1,8 +1,9 @@
-"""A conda environment on this machine: linked by rattler for its real place, wheels beside it, verified and tampered."""
+"""A conda environment on this machine: linked by rattler for its real place, verified, and tampered with."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -82,7 +83,7 @@ def test_what_was_tampered_with_in_it_is_named(made: Reproduction, machine: Mach
     (prefix / "lib/libpaths.so.1").symlink_to("/tmp/other.so")  # noqa: S108 - is not opened
     (prefix / "share/owned/both.txt").unlink()
     for path in (*(prefix / SITE).glob("greet*"), *(prefix / "conda-meta").glob("greet-*"), prefix / "bin/greet"):
-        subprocess.run(("rm", "-r", path), check=True)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     (prefix / "conda-meta/extra-3.1-0.json").write_text("{}")
     (prefix / f"{SITE}/top/__init__.py").write_text("")
     found = {(one.kind, one.package, one.path) for one in verification.verify(prefix, None, machine=machine).deviations}

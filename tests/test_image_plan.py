@@ -102,25 +102,30 @@ def test_each_ingredient_changes_the_content_tag(part: str, plan: ImagePlan) -> 
     assert changed == expected
 
 
-@pytest.mark.parametrize(
-    "part", ["who locked", "pinned name", "place of the model", "place of a package", "digest of the wishes"]
-)
-def test_nothing_else_changes_the_content_tag(part: str, plan: ImagePlan, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["who locked", "place of a package", "digest of the wishes"])
+def test_what_a_lock_says_beside_its_packages_changes_only_the_file_that_holds_it(part: str, plan: ImagePlan) -> None:
     match part:
         case "who locked":
             other = replace(plan, lock=replace(LOCK, tool_version="9"))
-        case "pinned name":
-            other = replace(plan, base=replace(BASE, pinned="x"))
-        case "place of the model":
-            moved = plan.model.directory.rename(tmp_path / "moved")
-            (moved / "MLmodel").touch()
-            other = replace(plan, model=Model.read(moved), files=ModelFiles.read(moved))
         case "digest of the wishes":
             # What was asked for counts by the spec, what came of it by the packages.
             other = replace(plan, lock=replace(LOCK, packages_digest=digest.of_bytes(b"other")))
         case _:
             package = replace(LOCK.packages[0], url="https://mirror.example/top-1.0-py3-none-any.whl")
             other = replace(plan, lock=replace(LOCK, packages=(package,)))
+    assert other.environment_digest == plan.environment_digest
+    assert other.content_tag != plan.content_tag
+
+
+@pytest.mark.parametrize("part", ["pinned name", "place of the model"])
+def test_nothing_else_changes_the_content_tag(part: str, plan: ImagePlan, tmp_path: Path) -> None:
+    match part:
+        case "pinned name":
+            other = replace(plan, base=replace(BASE, pinned="x"))
+        case _:
+            moved = plan.model.directory.rename(tmp_path / "moved")
+            (moved / "MLmodel").touch()
+            other = replace(plan, model=Model.read(moved), files=ModelFiles.read(moved))
     assert other.content_tag == plan.content_tag
 
 
@@ -178,6 +183,7 @@ def test_the_model_layer_holds_the_models_files(plan: ImagePlan) -> None:
         "opt/ml/model/MLmodel",
         "opt/ml/model/conda.yaml",
         "opt/ml/model/data/model.pkl",
+        "opt/envbuilder/conda-lock.yml",
     ]
     assert {entry.mode for entry in entries[1:]} == {0o644}
     assert isinstance(entries[3].content, Path)
@@ -186,7 +192,8 @@ def test_the_model_layer_holds_the_models_files(plan: ImagePlan) -> None:
 
 def test_the_request_lies_beside_the_server(plan: ImagePlan) -> None:
     entries = replace(plan, model=replace(plan.model, example_request=b"{}")).model_entries()
-    assert entries[-1] == Entry(path="opt/envbuilder/example.json", mode=0o644, content=b"{}")
+    assert entries[-2] == Entry(path="opt/envbuilder/example.json", mode=0o644, content=b"{}")
+    assert entries[-1] == Entry(path="opt/envbuilder/conda-lock.yml", mode=0o644, content=plan.lock_text)
 
 
 def test_a_prefix_is_a_virtual_environment_without_scripts() -> None:

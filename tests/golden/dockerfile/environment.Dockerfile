@@ -2,6 +2,8 @@
 # For BuildKit. Secrets it takes where the build needs them: `ca` (a PEM bundle), `pip.conf` and `uv.toml` (indexes).
 
 FROM python:3.11-slim@sha256:cae662172fd450bb0cd710a769079c05bfc5d8e35efa6576edc7d0377afdd4a2 AS build
+# Only this stage, of which the image keeps two folders, is root's.
+# hadolint ignore=DL3002
 USER 0:0
 ENV SSL_CERT_FILE=/run/ca.crt
 ENV UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never NO_COLOR=1

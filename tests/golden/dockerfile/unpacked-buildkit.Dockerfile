@@ -45,6 +45,7 @@ COPY system/ /
 COPY --from=build /opt/env /opt/env
 COPY --from=build /opt/envbuilder /opt/envbuilder
 COPY model/ /opt/ml/model/
+COPY conda-lock.yml /opt/envbuilder/conda-lock.yml
 
 ENV PATH=/opt/env/bin:/usr/local/bin:/usr/bin:/bin \
     LANG=C.UTF-8 \
