@@ -1,4 +1,4 @@
-"""A conda environment on this machine: linked by rattler for its real place, verified, and tampered with."""
+"""A conda environment on this machine: linked by rattler for its real place, with wheels beside it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_what_was_tampered_with_in_it_is_named(made: Reproduction, machine: Mach
     (prefix / "lib/libpaths.so.1").symlink_to("/tmp/other.so")  # noqa: S108 - is not opened
     (prefix / "share/owned/both.txt").unlink()
     for path in (*(prefix / SITE).glob("greet*"), *(prefix / "conda-meta").glob("greet-*"), prefix / "bin/greet"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (shutil.rmtree if path.is_dir() else os.unlink)(path)
     (prefix / "conda-meta/extra-3.1-0.json").write_text("{}")
     (prefix / f"{SITE}/top/__init__.py").write_text("")
     found = {(one.kind, one.package, one.path) for one in verification.verify(prefix, None, machine=machine).deviations}
