@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["missing package", "extra package", "other version", "other python", "missing", "extra", "changed"]
 
-_DIST_INFO: Final = re.compile(r"(?P<name>[^/]+?)-(?P<version>[^/-]+)\.(?:dist|egg)-info(?:/|\Z)")
+_DIST_INFO: Final = re.compile(r"(?P<name>[^/]+?)-(?P<version>[^/-]+)\.(?:dist|egg)-info/(?:METADATA|PKG-INFO)\Z")
 _CONDA_META: Final = re.compile(r"conda-meta/(?P<name>[^/]+)-(?P<version>[^/-]+)-[^/-]+\.json\Z")
 
 

@@ -68,6 +68,7 @@ def test_the_files_are_where_the_dockerfile_looks(tmp_path: Path) -> None:
         "environment/bin/python",
         "installer/finish.py",
         f"installer/{PIP}",
+        "conda-lock.yml",
         "model/MLmodel",
         "model/data/weights.bin",
         "server.txt",

@@ -13,6 +13,7 @@ from envbuilder.fields import Stated
 from envbuilder.image_plan import ImagePlan
 from envbuilder.layer import Entry
 from envbuilder.locked import Lock, LockedBase
+from envbuilder.lockfile import Lockfile
 from envbuilder.model import Model
 from envbuilder.model_files import ModelFiles
 from envbuilder.oci_image import Platform
@@ -94,6 +95,7 @@ def test_each_ingredient_changes_the_content_tag(part: str, plan: ImagePlan) -> 
         case _:
             other = replace(plan, model=replace(plan.model, example_request=b"{}"))
     environment, model = plan.content_tag.split("-model-")
+    expected: tuple[str | None, str | None]
     expected = (environment, None) if part in ("model", "example", "spec") else (None, model)
     if part == "package":
         # The lock lies beside the model.
@@ -193,10 +195,12 @@ def test_the_model_layer_holds_the_models_files(plan: ImagePlan) -> None:
     assert entries[3].content.read_bytes() == b"weights"
 
 
-def test_the_request_lies_beside_the_server(plan: ImagePlan) -> None:
+def test_the_request_and_the_lock_lie_beside_the_server(plan: ImagePlan) -> None:
     entries = replace(plan, model=replace(plan.model, example_request=b"{}")).model_entries()
     assert entries[-2] == Entry(path="opt/envbuilder/example.json", mode=0o644, content=b"{}")
-    assert entries[-1] == Entry(path="opt/envbuilder/conda-lock.yml", mode=0o644, content=plan.lock_text)
+    lock = entries[-1].content
+    assert isinstance(lock, bytes)
+    assert Lockfile.parse(lock.decode(), file="x").locks == (LOCK,)
 
 
 def test_a_prefix_is_a_virtual_environment_without_scripts() -> None:

@@ -139,8 +139,8 @@ def _of_uv(lock: Lock, files: Mapping[str, ExpectedFile]) -> dict[str, ExpectedF
         if path.endswith(".dist-info/RECORD") and one.owner in {package.name for package in lock.packages}:
             found[path] = ExpectedFile(owner=one.owner, states=())
             if one.owner in brought:
-                place = f"{path.removesuffix('RECORD')}direct_url.json"
-                found[place] = ExpectedFile(owner=one.owner, states=())
+                for name in ("direct_url.json", "uv_cache.json"):
+                    found[f"{path.removesuffix('RECORD')}{name}"] = ExpectedFile(owner=one.owner, states=())
     return found
 
 
