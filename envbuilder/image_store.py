@@ -138,6 +138,15 @@ class ImageStore:
             entries.update(dict.fromkeys(references, manifest))
             self._write_index(entries)
 
+    def untag(self, *references: str) -> None:
+        """Take these names away; the blobs stay until they are pruned."""
+        from filelock import FileLock  # noqa: PLC0415
+
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / ".lock"):
+            entries = {name: descriptor for name, descriptor in self.references().items() if name not in references}
+            self._write_index(entries)
+
     def export(self, manifest: Descriptor, references: tuple[str, ...], target: Path) -> None:
         """Write a layout directory that holds just this image; `target` must not exist."""
         with disk.new_directory(target) as directory:

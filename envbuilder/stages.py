@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from envbuilder import (
+    cache_lock,
     disk,
     engine_choice,
     kept_lock,
@@ -99,6 +100,7 @@ class BuildReport:
         }
 
 
+@cache_lock.used
 @disk.readable_by_all()
 def make_lock(model: str | Path, choices: Choices, *, machine: Machine) -> Lockfile:
     """Lock the model's environment for each chosen platform: on the chosen or the default base, or on none.
@@ -234,6 +236,7 @@ def _tell_routes(spec: EnvironmentSpec, machine: Machine) -> None:
         machine.reporter.warning(f"the image serves on :8080; it does not serve {routes}")
 
 
+@cache_lock.used
 @disk.readable_by_all()
 def build(model: str | Path, choices: Choices, *, machine: Machine) -> BuildReport:
     """Make the model's image, try it, and only then name it."""
@@ -304,6 +307,7 @@ def _made(
     return image, report
 
 
+@cache_lock.used
 @disk.readable_by_all()
 def render(model: str | Path, choices: Choices, output: Path, *, machine: Machine) -> None:
     """Write the build context, Dockerfile included, to the new directory `output`."""
@@ -358,7 +362,11 @@ def run(image: str, *, engine: EngineName = "auto", port: int = 8080, machine: M
         reason = candidate.available(machine)
         found = candidate.find(reference, machine=machine) if reason is None else None
         if found is not None:
-            with disk.readable_by_all(), candidate.running(found, port=port, machine=machine) as container:
+            with (
+                cache_lock.serving(machine.settings.cache_dir),
+                disk.readable_by_all(),
+                candidate.running(found, port=port, machine=machine) as container,
+            ):
                 yield container
             return
         reasons.append(f"`{name}`: {reason or 'has no image of that name'}")

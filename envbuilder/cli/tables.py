@@ -17,6 +17,23 @@ if TYPE_CHECKING:
     from envbuilder.spec_diff import Difference
 
 
+def print_caches(console: Console, rows: list[dict[str, object]], *, total: int, place: str) -> None:
+    """Print how much there is of each kind."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("kind")
+    table.add_column("entries", justify="right")
+    table.add_column("MB", justify="right")
+    for row in rows:
+        table.add_row(str(row["kind"]), str(row["entries"]), _megabytes(row["bytes"]))
+    table.add_row("together", "", _megabytes(total))
+    console.print(table)
+    console.print(place, markup=False)
+
+
+def _megabytes(size: object) -> str:
+    return f"{int(str(size)) / 1e6:.1f}"
+
+
 def print_spec(console: Console, spec: EnvironmentSpec) -> None:
     """Print each thing that is asked for, where it comes from and what it replaced; then what is not used, and why."""
     table = _table("asks for", "value", "from", "instead of")

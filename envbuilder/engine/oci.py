@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from envbuilder import bases, docker_archive, process, sandbox, smoke, snapshot
 from envbuilder.base_image import BaseImage
 from envbuilder.engine import BuiltImage, BuiltLayer, Running, assembly, layer_files, probe, sandbox_step
-from envbuilder.errors import BaseImageError
+from envbuilder.errors import BaseImageError, BuildFailedError
 from envbuilder.image_plan import MODEL_DIRECTORY
 from envbuilder.image_reference import ImageReference
 from envbuilder.oci_image import Descriptor, Image, Layer
@@ -114,7 +114,11 @@ def find(reference: str, *, machine: Machine) -> BuiltImage | None:
     descriptor = machine.store.references().get(reference)
     if descriptor is None or not machine.store.has(descriptor.digest):
         return None
-    image = machine.store.image(descriptor.digest)
+    try:
+        image = machine.store.image(descriptor.digest)
+    except BuildFailedError:
+        # What is damaged is made again.
+        return None
     if not all(machine.store.holds(item.blob) for item in image.layers):
         return None
     return _built(descriptor, image, reused=(True,) * len(image.layers))
