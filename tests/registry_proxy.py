@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         if wanted is not None and not wanted.status:
             self.cut(min(wanted.after, length))
             return
-        body = self.rfile.read(length)
+        body = self.rfile.read(length) if "Transfer-Encoding" not in self.headers else self.pieces()
         if wanted is not None:
             self.reply(wanted.status, wanted.headers, b"")
             return
@@ -87,9 +87,21 @@ class _Handler(BaseHTTPRequestHandler):
         with requests.Session() as session:
             session.trust_env = False
             found = session.request(
-                self.command, f"{registry.scheme}://{registry.host}{self.path}", headers=dict(self.headers), data=body
+                self.command,
+                f"{registry.scheme}://{registry.host}{self.path}",
+                headers={name: value for name, value in self.headers.items() if name != "Transfer-Encoding"},
+                data=body,
             )
         self.reply(found.status_code, dict(found.headers), found.content)
+
+    def pieces(self) -> bytes:
+        """Read a body whose length nobody told, as Docker's engine sends it."""
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def cut(self, count: int) -> None:
         """Let the registry have the beginning, as after a broken connection, and answer nothing."""
