@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from envbuilder import (
     activation_script,
+    cache_lock,
     conda_environment,
     digest,
     disk,
@@ -91,6 +92,7 @@ class Reproduction:
         }
 
 
+@cache_lock.used
 @disk.readable_by_all()
 def reproduce(model: str | Path, wish: Wish, choices: Choices, *, machine: Machine) -> Reproduction:
     """Make the environment of a model: from the lock that is found for it, else from one that is made and kept."""
@@ -122,6 +124,7 @@ def reproduce(model: str | Path, wish: Wish, choices: Choices, *, machine: Machi
     return _made(lock, prefix, wish, fetch=fetch, machine=machine, timings=timings)
 
 
+@cache_lock.used
 @disk.readable_by_all()
 def reproduce_image(reference: str, wish: Wish, *, engine: EngineName = "auto", machine: Machine) -> Reproduction:
     """Make the environment of an image from the lock in it alone; wheels of its model come out of the image too."""
