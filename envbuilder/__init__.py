@@ -10,10 +10,25 @@ from typing import TYPE_CHECKING
 from envbuilder.version import __version__
 
 if TYPE_CHECKING:
-    from envbuilder.api import Choices, Workspace, build, diff, doctor, lock, render, resolve, run, this_machine
+    from envbuilder.api import (
+        Choices,
+        Wish,
+        Workspace,
+        build,
+        diff,
+        doctor,
+        lock,
+        render,
+        reproduce,
+        resolve,
+        run,
+        this_machine,
+        verify,
+    )
 
 __all__ = [
     "Choices",
+    "Wish",
     "Workspace",
     "__version__",
     "build",
@@ -21,9 +36,11 @@ __all__ = [
     "doctor",
     "lock",
     "render",
+    "reproduce",
     "resolve",
     "run",
     "this_machine",
+    "verify",
 ]
 
 

@@ -9,10 +9,19 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbuilder import diagnosis, engine_choice, model_environment, spec_diff, stages
+from envbuilder import (
+    diagnosis,
+    engine_choice,
+    model_environment,
+    reproduction,
+    spec_diff,
+    stages,
+    verification,
+)
 from envbuilder.choices import ENGINE_NAMES, Choices
 from envbuilder.machine import Machine
 from envbuilder.reporter import Reporter
+from envbuilder.reproduction import Wish
 from envbuilder.settings import Settings
 from envbuilder.workspace import Workspace
 
@@ -24,10 +33,26 @@ if TYPE_CHECKING:
     from envbuilder.environment_spec import EnvironmentSpec
     from envbuilder.finding import Finding
     from envbuilder.lockfile import Lockfile
+    from envbuilder.reproduction import Reproduction
     from envbuilder.spec_diff import Difference
     from envbuilder.stages import BuildReport
+    from envbuilder.verification import Verification
 
-__all__ = ["Choices", "Workspace", "build", "diff", "doctor", "lock", "render", "resolve", "run", "this_machine"]
+__all__ = [
+    "Choices",
+    "Wish",
+    "Workspace",
+    "build",
+    "diff",
+    "doctor",
+    "lock",
+    "render",
+    "reproduce",
+    "resolve",
+    "run",
+    "this_machine",
+    "verify",
+]
 
 _NO_CHOICES = Choices()
 
@@ -75,6 +100,21 @@ def run(
 ) -> AbstractContextManager[Running]:
     """Serve a built image on 127.0.0.1:`port` while the `with` block lasts."""
     return stages.run(image, engine=engine, port=port, machine=machine or this_machine())
+
+
+def reproduce(
+    model: str | Path, wish: Wish, choices: Choices = _NO_CHOICES, *, machine: Machine | None = None
+) -> Reproduction:
+    """Make the model's environment on this machine, exactly as locked: `reproduce(model, Wish(prefix=…))`."""
+    return reproduction.reproduce(model, wish, choices, machine=machine or this_machine())
+
+
+def verify(target: str | Path, *, lock: Path | None = None, machine: Machine | None = None) -> Verification:
+    """Compare an environment directory, or the environment in an image, with its lock."""
+    machine = machine or this_machine()
+    if Path(target).is_dir():
+        return verification.verify(Path(target), lock, machine=machine)
+    return verification.verify_image(str(target), lock, machine=machine)
 
 
 def doctor(*, machine: Machine | None = None) -> tuple[Finding, ...]:

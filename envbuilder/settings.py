@@ -93,7 +93,7 @@ class Settings:
     environ: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """The variables passed on to programs that envbuilder starts; a proxy's may hold a password."""
 
-    place_environ: tuple[tuple[str, str], ...] = ()
+    place_environ: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     """The variables that say where the Pythons and the Jupyter kernels of this machine's user are."""
 
     keyring_environ: tuple[tuple[str, str], ...] = field(default=(), repr=False)

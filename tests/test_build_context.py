@@ -84,8 +84,9 @@ def test_requirements_are_names_versions_and_hashes_without_urls(tmp_path: Path)
     assert isinstance(text, bytes)
     assert [line.split(b" ")[0] for line in text.splitlines()] == [b"numpy==2.4.6", b"scikit-learn==1.9.1"]
     assert all(b" --hash=sha256:" in line for line in text.splitlines())
-    named = [path for path, content in entries.items() if isinstance(content, bytes) and b"index.example" in content]
-    assert named == ["conda-lock.yml"]
+    # The lock, which the image keeps, is the one file that says where packages came from.
+    naming = [path for path, content in entries.items() if isinstance(content, bytes) and b"index.example" in content]
+    assert naming == ["conda-lock.yml"]
 
 
 def test_a_conda_environment_brings_its_packages_and_no_skeleton(tmp_path: Path) -> None:

@@ -235,7 +235,10 @@ def test_the_readme_names_every_verb_and_exit_code(cache: Path) -> None:
     readme = (REPOSITORY / "README.md").read_text()
     helped = command_line(cache, "--help").stdout
     verbs = re.findall(r"^  (\w+)  ", helped, re.MULTILINE)
-    assert verbs == ["resolve", "diff", "environment", "lock", "render", "build", "run", "cache", "doctor"]
+    assert verbs == [
+        *("resolve", "diff", "environment", "lock", "render", "build", "run"),
+        *("reproduce", "verify", "cache", "doctor"),
+    ]
     for verb in verbs:
         assert f"| `{verb} " in readme or f"| `{verb}`" in readme
     codes = {kind.exit_code for kind in errors.EnvBuilderError.__subclasses__()}
