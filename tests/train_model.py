@@ -7,7 +7,7 @@ import hashlib
 import sys
 from importlib.metadata import version
 
-PINNED = ("mlflow-skinny", "numpy", "pandas", "scikit-learn", "scipy")
+PINNED = ("mlflow-skinny", "numpy", "pandas", "scikit-learn", "scipy", "skops")
 
 
 def table(rows):
@@ -21,10 +21,12 @@ def table(rows):
 def train(folder):
     import mlflow
     import numpy
-    from sklearn.ensemble import GradientBoostingRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVR
 
     known = table(400)
-    model = GradientBoostingRegressor(n_estimators=40, random_state=3).fit(known, numpy.sin(known.sum(axis=1)))
+    model = make_pipeline(StandardScaler(), SVR()).fit(known, numpy.sin(known.sum(axis=1)))
     mlflow.sklearn.save_model(
         model,
         folder,
