@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuilder import locking, server_kit
@@ -15,6 +16,7 @@ from envbuilder.target import IMAGE_SUBDIRS, SUBDIRS
 
 if TYPE_CHECKING:
     from envbuilder.base_image import BaseImage
+    from envbuilder.base_request import BaseRequest
     from envbuilder.choices import Choices
     from envbuilder.engine import Engine
     from envbuilder.environment_spec import EnvironmentSpec
@@ -118,21 +120,41 @@ def base_image(
     spec: EnvironmentSpec, engine: Engine, choices: Choices, platform: Platform, *, machine: Machine, timings: Timings
 ) -> BaseImage:
     """Have the base here, and check the Python that it provides."""
-    reference = BaseReference.parse(choices.base or _stated_base(spec, choices) or default_base(spec))
-    with timings.stage("base", reference.text) as note:
-        base = engine.base_image(reference, platform=platform, machine=machine)
+    stated = spec.base or choices.defaults.base_for(spec.python.value)
+    named = choices.base or (stated.image if stated is not None else None)
+    with timings.stage("base", named or (stated.text if stated is not None else default_base(spec))) as note:
+        if named is not None:
+            base = engine.base_image(BaseReference.parse(named), platform=platform, machine=machine)
+        elif stated is not None:
+            base = engine.build_base(stated, _context(stated), platform=platform, machine=machine)
+        else:
+            base = _default_base(spec, engine, platform, machine)
         note.text = f"Python {base.interpreter.version}"
     locking.check_python(spec, base, machine)
     return base
 
 
-def _stated_base(spec: EnvironmentSpec, choices: Choices) -> str | None:
-    """Return the base that the environment asks for, else the workspace's."""
-    stated = spec.base or choices.defaults.base_for(spec.python.value)
-    if stated is not None and stated.image is None:
+def _default_base(spec: EnvironmentSpec, engine: Engine, platform: Platform, machine: Machine) -> BaseImage:
+    """Return the slim image of the exact Python that is asked for; where there is none, of its minor version."""
+    name = default_base(spec)
+    try:
+        return engine.base_image(BaseReference.parse(name), platform=platform, machine=machine)
+    except BaseImageError as cause:
+        exact = spec.python.value.exact
+        if exact is None or not cause.is_absent:
+            raise
+        other = f"python:{'.'.join(exact.split('.')[:2])}-slim"
+        machine.reporter.warning(f"the registry has no `{name}`, so the base is `{other}`")
+        return engine.base_image(BaseReference.parse(other), platform=platform, machine=machine)
+
+
+def _context(stated: BaseRequest) -> Path:
+    """Return the directory of a build context, which the environment names from where it is itself."""
+    context = stated.context or ""
+    if "://" in context:
         raise BaseImageError(
-            f"the base is to be built from `{stated.context}`; this version builds none",
+            f"the base is to be built from `{context}`; contexts are built from a directory only",
             where=stated.source,
-            fix="build it, and name it by `image`, or pass `--base NAME`",
+            fix="fetch it into the workspace, and give its directory as `path`",
         )
-    return stated.image if stated is not None else None
+    return Path(stated.source.file).parent / context

@@ -109,6 +109,8 @@ class BaseImageError(EnvBuilderError):
 
     exit_code = 8
     kind = "base-image"
+    is_absent: bool = False
+    """True where a registry answered that it has no such image: another name may be tried."""
 
 
 class ModelError(EnvBuilderError):

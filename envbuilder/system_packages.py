@@ -74,7 +74,8 @@ def addition(needs: SystemNeeds, base: BaseImage, engine: Engine, *, machine: Ma
     state = dpkg_state.read(
         base, ask=lambda asked, step: engine.run_in_base(asked, step, machine=machine), machine=machine
     )
-    return debian_addition.resolve(needs.names, base, state, machine=machine)
+    wanted = {one.name: one.source for one in needs.packages}
+    return debian_addition.resolve(wanted, base, state, machine=machine)
 
 
 def _of_conda(lock: Lock, machine: Machine) -> tuple[str, ...]:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from envbuilder import engine_choice, model_environment, stages
+from envbuilder import digest, engine_choice, model_environment, stages
+from envbuilder.base_image import BaseImage, Interpreter
 from envbuilder.choices import Choices
 from envbuilder.errors import (
     BaseImageError,
@@ -15,12 +16,16 @@ from envbuilder.errors import (
     InvalidFileError,
     LockImpossibleError,
 )
+from envbuilder.oci_image import Platform
+from envbuilder.reporter import Timings
 from envbuilder.workspace import Workspace
 from tests.conftest import BASE, EXAMPLES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from envbuilder.bases import BaseReference
+    from envbuilder.engine import Engine
     from envbuilder.machine import Machine
     from tests.conftest import RecordingReporter
 
@@ -37,6 +42,72 @@ if TYPE_CHECKING:
 def test_the_default_base_is_the_slim_image_of_the_python_asked_for(python: str, base: str, machine: Machine) -> None:
     spec = model_environment.resolve(EXAMPLES / "iris", Choices(python=python), machine=machine)
     assert engine_choice.default_base(spec) == base
+
+
+class _Registry:
+    """An engine whose registry has the images of these names only."""
+
+    def __init__(self, *names: str, absent: bool = True) -> None:
+        self.names = names
+        self.absent = absent
+
+    def base_image(self, reference: BaseReference, *, platform: Platform, machine: Machine) -> BaseImage:
+        del machine
+        if reference.text not in self.names:
+            error = BaseImageError(f"there is no `{reference.text}`")
+            error.is_absent = self.absent
+            raise error
+        return BaseImage(
+            reference=reference.text,
+            pinned=f"{reference.text}@sha256:0",
+            digest=digest.of_bytes(b"base"),
+            platform=platform,
+            interpreter=Interpreter(version="3.11.9", executable="/usr/local/bin/python3.11", glibc="2.36"),
+            environ=(),
+        )
+
+    def choose(self, model: Path, machine: Machine) -> BaseImage:
+        spec = model_environment.resolve(model, Choices(python="3.11.7"), machine=machine)
+        return engine_choice.base_image(
+            spec,
+            cast("Engine", self),
+            Choices(),
+            Platform.parse("linux/amd64"),
+            machine=machine,
+            timings=Timings(machine.reporter),
+        )
+
+
+def test_where_the_registry_has_not_the_exact_python_its_minor_version_is_taken_and_that_is_told(
+    machine: Machine, reporter: RecordingReporter
+) -> None:
+    assert _Registry("python:3.11.7-slim").choose(EXAMPLES / "iris", machine).reference == "python:3.11.7-slim"
+    assert _Registry("python:3.11-slim").choose(EXAMPLES / "iris", machine).reference == "python:3.11-slim"
+    assert "the registry has no `python:3.11.7-slim`, so the base is `python:3.11-slim`" in reporter.warnings
+
+
+@pytest.mark.parametrize(
+    ("registry", "missing"),
+    [(_Registry(), "python:3.11-slim"), (_Registry("python:3.11-slim", absent=False), "python:3.11.7-slim")],
+    ids=["neither", "refused"],
+)
+def test_no_other_base_is_taken_where_there_is_none_or_for_another_reason(
+    registry: _Registry, missing: str, machine: Machine
+) -> None:
+    with pytest.raises(BaseImageError, match=missing):
+        registry.choose(EXAMPLES / "iris", machine)
+
+
+@pytest.mark.process
+def test_the_embedded_engine_says_that_it_follows_no_templates(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "_config.j2").write_text("CMD []\n")
+    choices = Choices(engine="oci", base=BASE, workspace=Workspace.read(tmp_path))
+    with pytest.raises(EngineMissingError, match=r"\(_config\.j2\), and the embedded engine writes none") as caught:
+        stages.build(EXAMPLES / "scale", choices, machine=machine)
+    (problem,) = caught.value.problems
+    assert str(problem.where) == str(tmp_path / "templates")
+    assert problem.fix is not None
 
 
 def test_no_base_is_chosen_for_a_python_the_server_cannot_run_on(machine: Machine) -> None:
@@ -166,18 +237,15 @@ def test_the_workspaces_defaults_hold_where_nothing_else_is_said(machine: Machin
     ("environment", "kind", "what"),
     [
         ("{amend: {system_packages: {add: [libnever1]}}}", BaseImageError, "has no package `libnever1`"),
-        ("{build: {path: CONTEXT}}", BaseImageError, "the base is to be built from"),
-        ("{amend: {pip: {add: ['six @ git+https://h/six@1']}}}", LockImpossibleError, "is fetched from one place"),
+        ("{amend: {pip: {add: ['six @ git+https://h/six@1']}}}", LockImpossibleError, "nothing is built unasked"),
     ],
-    ids=["system package", "build context", "repository"],
+    ids=["system package", "repository"],
 )
 @pytest.mark.network
 def test_what_this_version_cannot_build_is_refused_and_never_dropped(
-    environment: str, kind: type[EnvBuilderError], what: str, machine: Machine, tmp_path: Path
+    environment: str, kind: type[EnvBuilderError], what: str, machine: Machine
 ) -> None:
-    (tmp_path / "Dockerfile").write_text("FROM scratch")
-    base = None if "CONTEXT" in environment else BASE
-    choices = Choices(engine="oci", base=base, environment=environment.replace("CONTEXT", str(tmp_path)), tag="never:1")
+    choices = Choices(engine="oci", base=BASE, environment=environment, tag="never:1")
     with pytest.raises(kind, match=what) as caught:
         stages.build(EXAMPLES / "scale", choices, machine=machine)
     assert all(problem.where and problem.fix for problem in caught.value.problems)

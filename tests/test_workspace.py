@@ -157,3 +157,21 @@ def test_a_workspace_is_a_folder(folder: Path) -> None:
 
 def test_the_catalog_is_of_the_folder(folder: Path) -> None:
     assert [one.version for one in Workspace.read(folder).catalog.registered()] == ["1", "2"]
+
+
+def test_templates_of_a_workspace_are_those_of_its_folder(tmp_path: Path) -> None:
+    assert Workspace.read(tmp_path).templates.texts == ()
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    (folder / "_config.j2").write_text("CMD []\n")
+    (folder / "README.md").write_text("not one")
+    found = Workspace.read(tmp_path).templates
+    assert (found.names, found.folder) == (("_config.j2",), str(folder))
+    (folder / "_confg.j2").write_bytes(b"")
+    with pytest.raises(InvalidFileError, match=r"`_confg\.j2` is no template"):
+        _ = Workspace.read(tmp_path).templates
+    (folder / "_confg.j2").rename(folder / "_server.j2")
+    (folder / "_server.j2").write_bytes(b"\xff")
+    with pytest.raises(InvalidFileError, match="not UTF-8 text") as caught:
+        _ = Workspace.read(tmp_path).templates
+    assert str(caught.value.problems[0].where) == str(folder / "_server.j2")

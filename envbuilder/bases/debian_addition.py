@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from envbuilder import digest, disk, network
 from envbuilder.bases import apt_sources, debian_archives, debian_closure, debian_index, debian_rootfs
+from envbuilder.bases.debian_index import Relation
 from envbuilder.bases.debian_packages import DebianPackages
 from envbuilder.bases.debian_release import ReleaseSource
 from envbuilder.errors import BaseImageError, Source, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from envbuilder.base_image import BaseImage
     from envbuilder.bases.debian_archives import Distribution
@@ -55,11 +56,12 @@ class Addition:
         return tuple(f"{one.name}={one.version}" for one in self.packages)
 
 
-def resolve(names: Iterable[str], base: BaseImage, state: DpkgState, *, machine: Machine) -> Addition:
-    """Return what putting the named packages on the base takes.
+def resolve(names: Mapping[str, Source | None], base: BaseImage, state: DpkgState, *, machine: Machine) -> Addition:
+    """Return what putting the named packages on the base takes; with each name comes where it is asked for.
 
-    The settings' mirrors are asked, else the base's own apt sources, else this machine's. Raises BaseImageError for a
-    base that has no packages of Debian or Ubuntu, or a suite without a package; UnreachableError.
+    One that nobody asked for and the suite does not have is told. The settings' mirrors are asked, else the base's own
+    apt sources, else this machine's. Raises BaseImageError for a base that has no packages of Debian or Ubuntu, or a
+    suite without a package; UnreachableError.
     """
     distribution = _DISTRIBUTIONS.get(base.system.distribution)
     if distribution is None or not base.system.suite or not state.text:
@@ -70,7 +72,6 @@ def resolve(names: Iterable[str], base: BaseImage, state: DpkgState, *, machine:
             fix="choose a base that has them, or one of Debian, e.g. `debian:bookworm` or a `-slim` image",
         )
     installed = debian_index.installed(state.text)
-    names = tuple(names)
     with disk.temporary_directory(machine.probes) as own:
         state.write(own)
         roots = [own, Path("/")] if apt_sources.read(own) and not machine.settings.debian_mirrors else [Path("/")]
@@ -82,6 +83,9 @@ def resolve(names: Iterable[str], base: BaseImage, state: DpkgState, *, machine:
                 failure = failure or cause
                 continue
             packages = debian_closure.addition(index, base.system.suite, names, installed)
+            for name in names:
+                if not any(one.satisfies(Relation(name=name)) for one in (*installed.values(), *packages)):
+                    machine.reporter.warning(f"the suite `{base.system.suite}` has no package `{name}` in `main`")
             return Addition(packages=packages, status=state.status)
         raise failure or AssertionError
 

@@ -12,9 +12,10 @@ from envbuilder.bases.debian_index import Relation
 from envbuilder.errors import BaseImageError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from envbuilder.bases.debian_index import Package, PackageIndex
+    from envbuilder.errors import Source
 
 PYTHON: Final = "python3-minimal"
 """Gives `/usr/bin/python3`; its version begins with the suite's Python version."""
@@ -78,19 +79,23 @@ def resolve(index: PackageIndex, suite: str) -> tuple[Package, ...]:
 
 
 def addition(
-    index: PackageIndex, suite: str, names: Iterable[str], installed: Mapping[str, Package]
+    index: PackageIndex, suite: str, names: Mapping[str, Source | None], installed: Mapping[str, Package]
 ) -> tuple[Package, ...]:
     """Return the packages that `names` need beside, or in a newer version than, those that are installed; sorted.
 
+    With each name comes where it is asked for; one that nobody asked for and the suite does not have is left out.
     Raises BaseImageError with every name that the suite does not have, or dependency that cannot be satisfied.
     """
     closure = _Closure(index, installed)
-    for name in names:
+    for name, source in names.items():
         found = installed.get(name) or closure.available(Relation(name=name))
         if found is None:
+            if source is None:
+                continue
             closure.problems.append(
                 Problem(
                     what=f"the suite `{suite}` has no package `{name}` in `main`",
+                    where=source,
                     fix="correct the name, or choose a base image that has what is in it",
                 )
             )

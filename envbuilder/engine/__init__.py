@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from envbuilder.base_image import BaseImage
+    from envbuilder.base_request import BaseRequest
     from envbuilder.bases import BaseReference
     from envbuilder.build_step import Step, StepEnded
     from envbuilder.digest import Digest
@@ -70,6 +72,9 @@ class Engine(Protocol):
 
     def base_image(self, reference: BaseReference, *, platform: Platform, machine: Machine) -> BaseImage:
         """Have the base here, and know the Python it provides."""
+
+    def build_base(self, request: BaseRequest, directory: Path, *, platform: Platform, machine: Machine) -> BaseImage:
+        """Build a base from the context in `directory`, and know its Python; raises BuildFailedError."""
 
     def run_in_base(self, base: BaseImage, step: Step, *, machine: Machine) -> StepEnded:
         """Run a program in the base with no network, no rights and a read-only root."""

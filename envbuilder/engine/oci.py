@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from envbuilder.base_request import BaseRequest
     from envbuilder.bases import BaseReference
     from envbuilder.build_step import Step, StepEnded
     from envbuilder.file_state import FileState
@@ -50,6 +51,16 @@ def base_image(reference: BaseReference, *, platform: Platform, machine: Machine
         environ=image.config.env,
         labels=image.config.labels,
         image=image,
+    )
+
+
+def build_base(request: BaseRequest, directory: Path, *, platform: Platform, machine: Machine) -> BaseImage:
+    """Refuse: a Dockerfile is for an engine that runs its commands."""
+    del directory, platform, machine
+    raise BaseImageError(
+        f"the base is to be built from `{request.context}`; the embedded engine builds no Dockerfile",
+        where=request.source,
+        fix="start Docker and pass `--engine docker`; or build it yourself, and name it by `image` or `--base NAME`",
     )
 
 
@@ -217,6 +228,7 @@ __all__ = [
     "available",
     "base_image",
     "build",
+    "build_base",
     "files",
     "find",
     "push",

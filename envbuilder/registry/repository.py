@@ -16,7 +16,7 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from envbuilder import network
-from envbuilder.errors import Source, UnreachableError
+from envbuilder.errors import BaseImageError, Source, UnreachableError
 from envbuilder.image_reference import DOCKER_HUB
 from envbuilder.oci_image import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, LARGEST_DOCUMENT, MANIFEST
 from envbuilder.registry import credentials
@@ -216,7 +216,10 @@ class Repository:
             case _:
                 what = f"the registry `{self.host}` answered {status}{self._reason(response)}"
                 fix = "check that it is a container registry"
-        return self.purpose.refused(what, where=self.where, fix=self.purpose.fix(fix))
+        error = self.purpose.refused(what, where=self.where, fix=self.purpose.fix(fix))
+        if isinstance(error, BaseImageError):
+            error.is_absent = response.status_code == requests.codes.not_found
+        return error
 
     def _reason(self, response: requests.Response) -> str:
         """Return the codes of the specification's error object, which are for people; its free text may be anything."""

@@ -10,7 +10,7 @@ from envbuilder.base_image import BaseImage, Interpreter
 from envbuilder.base_system import BaseSystem
 from envbuilder.bases import debian_addition, debian_index
 from envbuilder.bases.dpkg_state import DpkgState
-from envbuilder.errors import BaseImageError, UnreachableError
+from envbuilder.errors import BaseImageError, Source, UnreachableError
 from envbuilder.machine import Machine
 from envbuilder.oci_image import Platform
 from envbuilder.settings import Settings
@@ -51,6 +51,9 @@ BASE = BaseImage(
 )
 
 
+ASKED = Source(file="lean.yaml", key="amend.system_packages.add[0]")
+
+
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[FixtureArchive]:
     with served(tmp_path / "served") as found:
@@ -86,7 +89,7 @@ def by_path(entries: tuple[Entry, ...]) -> dict[str, bytes]:
 def test_packages_come_from_the_bases_own_archive_with_what_the_base_lacks(
     archive: FixtureArchive, machine: Machine
 ) -> None:
-    addition = debian_addition.resolve(["libgomp1"], BASE, state(archive), machine=machine)
+    addition = debian_addition.resolve({"libgomp1": None}, BASE, state(archive), machine=machine)
     assert addition.versions == ("gcc-base=2.0-1", "libgomp1=1.0-1")
     found = by_path(debian_addition.entries(addition, machine=machine))
     assert found["usr/lib/x86_64-linux-gnu/libgomp.so.1"] == b"gomp"
@@ -94,7 +97,7 @@ def test_packages_come_from_the_bases_own_archive_with_what_the_base_lacks(
 
 
 def test_the_status_of_dpkg_goes_on(archive: FixtureArchive, machine: Machine) -> None:
-    addition = debian_addition.resolve(["libgomp1"], BASE, state(archive), machine=machine)
+    addition = debian_addition.resolve({"libgomp1": None}, BASE, state(archive), machine=machine)
     text = by_path(debian_addition.entries(addition, machine=machine))["var/lib/dpkg/status"].decode()
     versions = {name: one.version for name, one in debian_index.installed(text).items()}
     assert versions == {"libc6": "2.36-9", "gcc-base": "2.0-1", "libgomp1": "1.0-1"}
@@ -105,7 +108,7 @@ def test_the_status_of_dpkg_goes_on(archive: FixtureArchive, machine: Machine) -
 def test_an_image_with_a_file_for_each_package_gets_more_of_them(archive: FixtureArchive, machine: Machine) -> None:
     part = "Package: libc6\nArchitecture: amd64\nVersion: 2.36-9\n"
     other = "Package: gcc-base\nArchitecture: amd64\nVersion: 2.1-1\nProvides: gcc-virtual\n"
-    addition = debian_addition.resolve(["libgomp1"], BASE, state(archive, "", part, other), machine=machine)
+    addition = debian_addition.resolve({"libgomp1": None}, BASE, state(archive, "", part, other), machine=machine)
     found = by_path(debian_addition.entries(addition, machine=machine))
     assert "var/lib/dpkg/status" not in found
     assert b"Status: install ok installed" in found["var/lib/dpkg/status.d/libgomp1"]
@@ -113,14 +116,14 @@ def test_an_image_with_a_file_for_each_package_gets_more_of_them(archive: Fixtur
 
 
 def test_what_is_installed_needs_nothing(archive: FixtureArchive, machine: Machine) -> None:
-    assert debian_addition.resolve(["libc6"], BASE, state(archive), machine=machine).packages == ()
+    assert debian_addition.resolve({"libc6": None}, BASE, state(archive), machine=machine).packages == ()
 
 
 def test_the_layer_is_the_same_whenever_it_is_made(archive: FixtureArchive, machine: Machine, tmp_path: Path) -> None:
     found = []
     for name in ("first", "second"):
         here = replace(machine, settings=Settings(cache_dir=tmp_path / name))
-        addition = debian_addition.resolve(["libgomp1"], BASE, state(archive), machine=here)
+        addition = debian_addition.resolve({"libgomp1": None}, BASE, state(archive), machine=here)
         made = layer.write_layer(here.store, debian_addition.entries(addition, machine=here), comment="system")
         found.append((addition.digest, made.diff_id, made.blob.digest))
     assert found[0] == found[1]
@@ -134,17 +137,28 @@ def test_mirrors_of_the_settings_win_over_the_bases_sources(
         settings=Settings(cache_dir=tmp_path / "other", debian_mirrors=("http://127.0.0.1:9/debian",)),
     )
     with pytest.raises(UnreachableError, match="no answer"):
-        debian_addition.resolve(["libgomp1"], BASE, state(archive), machine=nowhere)
+        debian_addition.resolve({"libgomp1": None}, BASE, state(archive), machine=nowhere)
 
 
 def test_all_that_cannot_be_had_is_told_at_once(archive: FixtureArchive, machine: Machine) -> None:
     with pytest.raises(BaseImageError) as caught:
-        debian_addition.resolve(["libnever1", "lonely"], BASE, state(archive), machine=machine)
+        debian_addition.resolve({"libnever1": ASKED, "lonely": ASKED}, BASE, state(archive), machine=machine)
     assert [problem.what for problem in caught.value.problems] == [
         "the suite `bookworm` has no package `libnever1` in `main`",
         "`lonely` 1.0-1 needs `nowhere`, which the suite does not have",
     ]
     assert all(problem.fix for problem in caught.value.problems)
+    assert caught.value.problems[0].where == ASKED
+
+
+def test_what_was_found_and_the_suite_does_not_have_is_told_and_left_out(
+    archive: FixtureArchive, machine: Machine
+) -> None:
+    wanted = {"libnever1": None, "gcc-virtual": None, "libgomp1": None}
+    addition = debian_addition.resolve(wanted, BASE, state(archive), machine=machine)
+    assert addition.versions == ("gcc-base=2.0-1", "libgomp1=1.0-1")
+    assert isinstance(machine.reporter, RecordingReporter)
+    assert machine.reporter.warnings[-1] == "the suite `bookworm` has no package `libnever1` in `main`"
 
 
 @pytest.mark.parametrize(
@@ -159,6 +173,8 @@ def test_a_base_without_debian_packages_gets_none(
     system: BaseSystem, status: str, what: str, archive: FixtureArchive, machine: Machine
 ) -> None:
     with pytest.raises(BaseImageError, match=what) as caught:
-        debian_addition.resolve(["libgomp1"], replace(BASE, system=system), state(archive, status), machine=machine)
+        debian_addition.resolve(
+            {"libgomp1": None}, replace(BASE, system=system), state(archive, status), machine=machine
+        )
     assert str(caught.value.problems[0].where) == "python:3.11-slim"
     assert caught.value.problems[0].fix is not None

@@ -177,6 +177,7 @@ def test_no_such_tag(registry: Registry, pull: Puller) -> None:
     assert "--base debian:bookworm" in str(raised.value)
     assert "OCI layout" in str(raised.value)
     assert "tar" in str(raised.value)
+    assert raised.value.is_absent
 
 
 def test_a_login_from_the_docker_configuration(registry_with_login: Registry, pull: Puller) -> None:

@@ -13,7 +13,7 @@ from envbuilder import build_context, smoke
 from envbuilder.build_context import BuildContext
 from envbuilder.engine import Running
 from envbuilder.engine.docker import base as docker_base
-from envbuilder.engine.docker import buildkit
+from envbuilder.engine.docker import buildkit, context_base
 from envbuilder.engine.docker import classic as docker_classic
 from envbuilder.engine.docker import client as docker_client
 from envbuilder.engine.docker import container as docker_container
@@ -30,8 +30,10 @@ from envbuilder.image_reference import ImageReference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from envbuilder.base_image import BaseImage
+    from envbuilder.base_request import BaseRequest
     from envbuilder.bases import BaseReference
     from envbuilder.build_context import Variant
     from envbuilder.build_step import Step, StepEnded
@@ -62,6 +64,12 @@ def base_image(reference: BaseReference, *, platform: Platform, machine: Machine
     """Have the base in the engine, pulled or loaded, and know the Python it provides."""
     with docker_client.opened(machine) as client:
         return docker_base.have(reference, platform=platform, client=client, machine=machine)
+
+
+def build_base(request: BaseRequest, directory: Path, *, platform: Platform, machine: Machine) -> BaseImage:
+    """Build a base from a context, and know the Python it provides."""
+    with docker_client.opened(machine, timeout=None) as client:
+        return context_base.have(request, directory, platform=platform, client=client, machine=machine)
 
 
 def run_in_base(base: BaseImage, step: Step, *, machine: Machine) -> StepEnded:
@@ -195,6 +203,7 @@ __all__ = [
     "available",
     "base_image",
     "build",
+    "build_base",
     "files",
     "find",
     "push",

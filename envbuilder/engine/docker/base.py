@@ -34,11 +34,18 @@ def have(reference: BaseReference, *, platform: Platform, client: DockerClient, 
         found, pinned, image = _loaded(reference, platform, client, machine)
     else:
         found, pinned, image = _pulled(reference, platform, client, machine)
+    return described(reference.text, image, found=found, pinned=pinned, client=client, machine=machine)
+
+
+def described(
+    reference: str, image: EngineImage, *, found: Digest, pinned: str, client: DockerClient, machine: Machine
+) -> BaseImage:
+    """Return what the engine says of an image that it holds, and what its Python is."""
     config = image.attrs.get("Config") or {}
     environ = tuple(_pair(item) for item in config.get("Env") or ())
-    provided = _probe(reference.text, image, environ, client, machine)
+    provided = _probe(reference, image, environ, client, machine)
     return BaseImage(
-        reference=reference.text,
+        reference=reference,
         pinned=pinned,
         digest=found,
         platform=Platform(
@@ -56,19 +63,19 @@ def _loaded(
 ) -> tuple[Digest, str, EngineImage]:
     found, image = bases.fetch(reference, platform=platform, machine=machine)
     name = reference.name_in_engine(found)
-    held = _held(name, platform, client)
-    if held is None:
+    known = held(name, platform, client)
+    if known is None:
         client.images.load(docker_archive.stream(image, (name,), machine.store))  # type: ignore[arg-type]  # any iterable
-        held = client.images.get(name)
-    return found, name, held
+        known = client.images.get(name)
+    return found, name, known
 
 
 def _pulled(
     reference: BaseReference, platform: Platform, client: DockerClient, machine: Machine
 ) -> tuple[Digest, str, EngineImage]:
     named = ImageReference.parse(reference.text)
-    held = _held(str(named), platform, client)
-    if held is None:
+    known = held(str(named), platform, client)
+    if known is None:
         if machine.settings.offline:
             raise BaseImageError(
                 f"the Docker engine has no image `{reference.text}`, and `--offline` forbids to pull it",
@@ -76,17 +83,18 @@ def _pulled(
                 fix=f"run once without `--offline`, or {_INSTEAD}",
             )
         _pull(named, platform, client, machine)
-        held = client.images.get(str(named))
-    for item in held.attrs.get("RepoDigests") or ():
-        known = ImageReference.parse(item)
-        if known.name == named.name and known.digest is not None and named.digest in (None, known.digest):
+        known = client.images.get(str(named))
+    for item in known.attrs.get("RepoDigests") or ():
+        listed = ImageReference.parse(item)
+        if listed.name == named.name and listed.digest is not None and named.digest in (None, listed.digest):
             tag = f":{named.tag}" if named.tag else ""
-            return known.digest, f"{named.name}{tag}@{known.digest}", held
+            return listed.digest, f"{named.name}{tag}@{listed.digest}", known
     # Made on this machine: no registry knows it, and the builder takes it by its name only.
-    return digest.parse(str(held.id)), str(named), held
+    return digest.parse(str(known.id)), str(named), known
 
 
-def _held(name: str, platform: Platform, client: DockerClient) -> EngineImage | None:
+def held(name: str, platform: Platform, client: DockerClient) -> EngineImage | None:
+    """Return the image of this name, if the engine has it for the platform."""
     try:
         image = client.images.get(name)
     except ImageNotFound:
@@ -131,9 +139,11 @@ def _not_pulled(named: ImageReference, text: str) -> EnvBuilderError:
     if "no matching manifest" in said:
         return BaseImageError(f"the base image is not made for this platform: {text}", where=where, fix=_INSTEAD)
     if "not found" in said or "manifest unknown" in said or "does not exist" in said:
-        return BaseImageError(
+        absent = BaseImageError(
             f"the registry has no such image: {text}", where=where, fix=f"check the name, or {_INSTEAD}"
         )
+        absent.is_absent = True
+        return absent
     if any(word in said for word in ("denied", "unauthorized", "authentication", "no basic auth")):
         return BaseImageError(
             f"the registry refused: {text}",

@@ -58,11 +58,18 @@ def find(client: DockerClient, machine: Machine) -> Program | None:
 
 
 def build(
-    program: Program, client: DockerClient, context: BuildContext, *, apt: str = "", log: BuildLog, machine: Machine
+    program: Program,
+    client: DockerClient,
+    context: BuildContext,
+    *,
+    apt: str = "",
+    dockerfile: str = "Dockerfile",
+    log: BuildLog,
+    machine: Machine,
 ) -> str:
     """Build the context and return the image's id; raises BuildFailedError and its relatives.
 
-    `apt` is a list of apt's sources, empty for the base's own.
+    `apt` is a list of apt's sources, empty for the base's own; `dockerfile` is relative to the context.
     """
     settings = machine.settings
     environ = {**dict(program.environ), **docker_index.proxies(settings)}
@@ -80,7 +87,7 @@ def build(
         # The program takes the value from its own environment: a command line is for everybody to see.
         for name in docker_index.proxies(settings):
             command += ["--build-arg", name]
-        command.append(str(work / "context"))
+        command += [f"--file={work / 'context' / dockerfile}", str(work / "context")]
         finished = process.run(tuple(command), environ=environ, on_line=lambda line: _take(line, log))
         if not finished.ok:
             # An engine that went away in the middle is told by the connection, better than by the program.

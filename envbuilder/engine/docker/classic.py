@@ -16,15 +16,24 @@ if TYPE_CHECKING:
     from envbuilder.machine import Machine
 
 
-def build(client: DockerClient, context: BuildContext, *, apt: str = "", log: BuildLog, machine: Machine) -> str:
+def build(
+    client: DockerClient,
+    context: BuildContext,
+    *,
+    apt: str = "",
+    dockerfile: str = "Dockerfile",
+    log: BuildLog,
+    machine: Machine,
+) -> str:
     """Build the context and return the image's id; raises BuildFailedError and its relatives.
 
-    `apt` is a list of apt's sources, empty for the base's own.
+    `apt` is a list of apt's sources, empty for the base's own; `dockerfile` is relative to the context.
     """
     arguments = docker_index.arguments(machine.settings, apt=apt)
     events = client.api.build(
         fileobj=context.tar_stream(),  # type: ignore[arg-type]  # sent as it comes, never held whole
         custom_context=True,
+        dockerfile=dockerfile,
         decode=True,
         rm=True,
         forcerm=True,

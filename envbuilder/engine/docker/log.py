@@ -125,6 +125,7 @@ def _secrets(machine: Machine) -> tuple[str, ...]:
     settings = machine.settings
     logins = IndexLogins(settings)
     urls = [logins.complete(url) for url in settings.index_addresses]
+    urls += settings.debian_mirrors
     urls += [value for name, value in settings.environ if name.lower().endswith("_proxy") and "@" in value]
     found = {token.removeprefix("/t/") for _, token in package_index.tokens(urls)}
     for url in urls:
