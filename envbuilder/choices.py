@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from envbuilder import gpu_needs
 from envbuilder.template_set import TemplateSet
 from envbuilder.workspace_yaml import WorkspaceYaml
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from envbuilder.gpu_needs import GpuTable
     from envbuilder.workspace import Workspace
     from envbuilder.workspace_defaults import Defaults
 
@@ -86,6 +88,11 @@ class Choices:
     def defaults(self) -> Defaults:
         """What the workspace says of what was not chosen."""
         return self.says.defaults
+
+    @property
+    def gpu_table(self) -> GpuTable:
+        """What is known of GPUs."""
+        return self.workspace.gpu_table if self.workspace is not None else gpu_needs.load()
 
     @property
     def templates(self) -> TemplateSet:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from envbuilder.bases.debian_addition import Addition
     from envbuilder.digest import Digest
     from envbuilder.environment_spec import EnvironmentSpec
+    from envbuilder.gpu_needs import GpuNeeds
     from envbuilder.locked import Lock, LockedPackage
     from envbuilder.model import Model
     from envbuilder.model_files import ModelFiles
@@ -60,6 +61,9 @@ class ImagePlan:
 
     addition: Addition | None = None
     """The Debian packages that are unpacked onto the base; None where apt installs them in the build, or none are."""
+
+    gpu: GpuNeeds | None = None
+    """What its CUDA asks of the machine that serves; None where it has none."""
 
     templates: TemplateSet = field(default_factory=TemplateSet)
     """What the workspace puts in place of the Dockerfile's templates."""
@@ -141,6 +145,10 @@ class ImagePlan:
         if self.system.packages:
             exact = self.addition.versions if self.addition is not None else self.system.names
             labels[f"{_LABEL}.system.packages"] = " ".join(exact)
+        if self.gpu is not None:
+            labels[f"{_LABEL}.cuda.version"] = self.gpu.cuda
+            if self.gpu.generation is not None:
+                labels[f"{_LABEL}.cuda.driver"] = f">={self.gpu.generation.driver}"
         if self.model.mlmodel.mlflow_version:
             labels[f"{_LABEL}.mlflow.version"] = self.model.mlmodel.mlflow_version
         return tuple(sorted(labels.items()))

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from envbuilder.digest import Digest
     from envbuilder.engine import BuiltImage, Engine, Running
     from envbuilder.environment_spec import EnvironmentSpec
+    from envbuilder.gpu_needs import GpuNeeds
     from envbuilder.locked import Lock
     from envbuilder.machine import Machine
     from envbuilder.model import Model
@@ -64,6 +65,7 @@ class BuildReport:
     lock_digest: str
     packages: int
     system: SystemNeeds
+    gpu: GpuNeeds | None
     smoke: SmokeReport | None
     existed: bool
     """True when an image with the same content was there, so nothing was built."""
@@ -87,6 +89,7 @@ class BuildReport:
             "lock_digest": self.lock_digest,
             "packages": self.packages,
             "system_packages": [one.to_dict() for one in self.system.packages],
+            "gpu": self.gpu.to_dict() if self.gpu is not None else None,
             "unknown_libraries": [{"name": one.name, "needed_by": list(one.needed_by)} for one in self.system.unknown],
             "size": self.image.size,
             "layers": [
@@ -219,8 +222,18 @@ def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: M
         activation=activation,
         system=system,
         addition=addition,
+        gpu=_gpu_needs(lock, choices, machine),
         templates=choices.templates,
     )
+
+
+def _gpu_needs(lock: Lock, choices: Choices, machine: Machine) -> GpuNeeds | None:
+    """Return what the packages' CUDA asks of the machine that serves, and tell where its driver is too old."""
+    found = choices.gpu_table.find(lock.packages)
+    warning = found.warning(choices.cuda) if found is not None else None
+    if warning is not None:
+        machine.reporter.warning(warning)
+    return found
 
 
 def _have_direct_wheels(lock: Lock, spec: EnvironmentSpec, workshop: Workshop) -> None:
@@ -282,6 +295,7 @@ def build(model: str | Path, choices: Choices, *, machine: Machine) -> BuildRepo
         lock_digest=plan.lock.digest,
         packages=len(plan.lock.packages) + len(plan.lock.conda_packages),
         system=plan.system,
+        gpu=plan.gpu,
         smoke=report,
         existed=found is not None or published is not None,
         pushed=pushed,

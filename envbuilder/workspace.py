@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbuilder import environment_file, template_files
+from envbuilder import environment_file, gpu_needs, template_files
 from envbuilder.environment_catalog import EnvironmentCatalog
 from envbuilder.environment_reference import EnvironmentReference
 from envbuilder.environment_spec import Overridden
 from envbuilder.environment_yaml import Environment
 from envbuilder.errors import InvalidFileError, Source
+from envbuilder.gpu_needs import GpuTable
 from envbuilder.override import Override
 from envbuilder.problems import shown
 from envbuilder.resolution import own_python
@@ -55,8 +56,15 @@ class Workspace:
         folder = self.directory / FOLDER
         if not folder.is_dir():
             return TemplateSet()
-        texts = {path.name: _template(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
+        texts = {path.name: _text(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
         return TemplateSet.of(texts, folder=str(folder), known=template_files.names())
+
+    @property
+    def gpu_table(self) -> GpuTable:
+        """What is known of GPUs, with what the workspace adds."""
+        file = self.directory / gpu_needs.FILE
+        known = gpu_needs.load()
+        return known.with_more(GpuTable.parse(_text(file), file=str(file))) if file.exists() else known
 
     @property
     def variables(self) -> dict[str, str]:
@@ -119,10 +127,8 @@ class Workspace:
         return self.catalog.find(EnvironmentReference.parse(text, source=source))
 
 
-def _template(path: Path) -> str:
+def _text(path: Path) -> str:
     try:
         return environment_file.read_text(path).decode()
     except UnicodeDecodeError as cause:
-        raise InvalidFileError(
-            "the template is not UTF-8 text", where=Source(file=str(path)), fix="save it as UTF-8"
-        ) from cause
+        raise InvalidFileError("not UTF-8 text", where=Source(file=str(path)), fix="save it as UTF-8") from cause

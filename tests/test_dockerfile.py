@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from dockerfile_parse import DockerfileParser
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envbuilder import digest, dockerfile
@@ -346,6 +346,7 @@ def parsed(text: str, folder: Path) -> list[dict[str, str]]:
     return said[max(i for i, one in enumerate(said) if one["instruction"] == "FROM") :]
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), HOSTILE), min_size=1, max_size=4), HOSTILE)
 def test_hostile_values_are_one_argument_each_for_a_parser_that_is_not_ours(
     variables: list[tuple[str, str]], label: str

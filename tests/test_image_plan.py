@@ -7,9 +7,11 @@ import pytest
 
 from envbuilder import digest, image_plan
 from envbuilder.base_image import BaseImage, Interpreter
+from envbuilder.bases.debian_addition import Addition
 from envbuilder.environment_spec import EnvironmentSpec
 from envbuilder.errors import Source
 from envbuilder.fields import Stated
+from envbuilder.gpu_needs import Generation, GpuNeeds
 from envbuilder.image_plan import ImagePlan
 from envbuilder.layer import Entry
 from envbuilder.locked import Lock, LockedBase
@@ -19,7 +21,9 @@ from envbuilder.model_files import ModelFiles
 from envbuilder.oci_image import Platform
 from envbuilder.python_request import PythonRequest
 from envbuilder.server_kit import ServerKit
+from envbuilder.system_needs import SystemNeeds, SystemPackage
 from envbuilder.target import Target
+from envbuilder.template_set import TemplateSet
 from envbuilder.variable import Variable
 from tests.package_index import wheel
 
@@ -216,3 +220,29 @@ def test_a_prefix_is_a_virtual_environment_without_scripts() -> None:
 
 def test_packages_lie_where_the_bases_python_looks(plan: ImagePlan) -> None:
     assert plan.site_packages == "lib/python3.11/site-packages"
+
+
+def test_debian_packages_are_part_of_the_environment_and_of_the_labels(plan: ImagePlan) -> None:
+    needs = SystemNeeds(packages=(SystemPackage(name="libgomp1"),))
+    by_apt = replace(plan, system=needs)
+    assert by_apt.apt_packages == ("libgomp1",)
+    assert dict(by_apt.labels)["io.envbuilder.system.packages"] == "libgomp1"
+    addition = Addition(packages=(), status="Package: libc6\n")
+    unpacked = replace(by_apt, addition=addition)
+    assert unpacked.apt_packages == ()
+    assert dict(unpacked.labels)["io.envbuilder.system.packages"] == ""
+    other = replace(unpacked, addition=replace(addition, status=""))
+    assert len({one.environment_digest for one in (plan, by_apt, unpacked, other)}) == 4
+
+
+def test_cuda_and_the_driver_it_needs_are_labels(plan: ImagePlan) -> None:
+    generation = Generation(cuda=(12, 0), driver="525.60.13", oldest="5.0", newest="9.0")
+    labels = dict(replace(plan, gpu=GpuNeeds(package="torch==2", cuda="12.4", generation=generation)).labels)
+    assert (labels["io.envbuilder.cuda.version"], labels["io.envbuilder.cuda.driver"]) == ("12.4", ">=525.60.13")
+    unknown = dict(replace(plan, gpu=GpuNeeds(package="x==1", cuda="99.0", generation=None)).labels)
+    assert "io.envbuilder.cuda.driver" not in unknown
+
+
+def test_templates_of_the_workspace_make_another_environment(plan: ImagePlan) -> None:
+    other = replace(plan, templates=TemplateSet(folder="w", texts=(("_config.j2", "x"),)))
+    assert other.environment_digest != plan.environment_digest

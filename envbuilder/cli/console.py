@@ -113,6 +113,7 @@ def build_facts(report: BuildReport) -> list[tuple[str, str]]:
         ("size", f"{report.image.size / _MEGABYTE:.1f} MB in {len(report.image.layers)} layers"),
         ("base", report.base),
         ("packages", str(report.packages)),
+        *_system_facts(report),
         ("engine", report.engine),
         ("time", f"{total:.2f} s" + (" (the same content existed already)" if report.existed else "")),
     ]
@@ -120,6 +121,20 @@ def build_facts(report: BuildReport) -> list[tuple[str, str]]:
         facts.append(("pushed", report.pushed.to_text()))
     if report.smoke is not None:
         facts.append(("tried", f"ready after {report.smoke.startup_seconds:.1f} s, example {report.smoke.example}"))
+    return facts
+
+
+def _system_facts(report: BuildReport) -> list[tuple[str, str]]:
+    facts = []
+    if report.system.packages:
+        reasons = ((one.name, ", ".join(one.needed_by) or "asked for") for one in report.system.packages)
+        facts.append(("system", ", ".join(f"{name} ({reason})" for name, reason in reasons)))
+    if report.gpu is not None:
+        found = report.gpu.generation
+        needs = (
+            f": driver {found.driver} or newer, compute capability {found.oldest} to {found.newest}" if found else ""
+        )
+        facts.append(("GPU", f"CUDA {report.gpu.cuda} ({report.gpu.package}){needs}"))
     return facts
 
 
