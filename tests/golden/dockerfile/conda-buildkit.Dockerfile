@@ -6,7 +6,7 @@ FROM python:3.11-slim@sha256:cae662172fd450bb0cd710a769079c05bfc5d8e35efa6576edc
 # hadolint ignore=DL3002
 USER 0:0
 ENV SSL_CERT_FILE=/run/ca.crt
-ENV UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never NO_COLOR=1
+ENV UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT=120 PIP_DEFAULT_TIMEOUT=60 NO_COLOR=1
 
 # The base may have no pip: the context brings it, pip brings uv, uv brings the rest.
 COPY installer/ /build/

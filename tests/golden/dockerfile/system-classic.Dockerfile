@@ -12,7 +12,7 @@ ARG UV_INDEX
 ARG PIP_FIND_LINKS
 ARG UV_FIND_LINKS
 ENV PIP_CERT=/build/ca.crt SSL_CERT_FILE=/build/ca.crt
-ENV UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never NO_COLOR=1
+ENV UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT=120 PIP_DEFAULT_TIMEOUT=60 NO_COLOR=1
 
 # The base may have no pip: the context brings it, pip brings uv, uv brings the rest.
 COPY installer/ /build/
