@@ -91,7 +91,11 @@ class ImageStore:
     def add_blob(self, data: bytes) -> Digest:
         """Store `data` and return its digest."""
         blob = digest.of_bytes(data)
-        if not self.has(blob):
+        try:
+            is_here = self.blob_path(blob).read_bytes() == data
+        except FileNotFoundError:
+            is_here = False
+        if not is_here:
             disk.write_file(self.blob_path(blob), data)
         return blob
 
@@ -157,6 +161,8 @@ class ImageStore:
                     _link_or_copy(self.blob_path(blob), copy.blob_path(blob))
                 except FileNotFoundError as cause:
                     raise self._not_complete(manifest.digest, cause) from cause
+                if digest.of_file(copy.blob_path(blob)) != blob:
+                    raise self.dropped(blob)
             copy._write_index(dict.fromkeys(references, manifest))
 
     def blobs_of(self, manifest: Descriptor) -> tuple[Digest, ...]:
@@ -165,6 +171,15 @@ class ImageStore:
         value = json.loads(self.blob_path(manifest.digest).read_bytes())
         config = digest.parse(value["config"]["digest"])
         return tuple(dict.fromkeys((manifest.digest, config, *(layer.blob.digest for layer in image.layers))))
+
+    def dropped(self, blob: Digest) -> BuildFailedError:
+        """Remove a blob that turned out to be damaged, and return the error that says so."""
+        self.blob_path(blob).unlink(missing_ok=True)
+        return BuildFailedError(
+            f"the blob {blob} was damaged in the cache, and was removed from it",
+            where=Source(file=str(self.blob_path(blob))),
+            fix="do it again: what is missing is made anew",
+        )
 
     def _not_complete(self, manifest: Digest, cause: Exception) -> BuildFailedError:
         return BuildFailedError(

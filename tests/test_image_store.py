@@ -259,3 +259,41 @@ def test_a_damaged_index_is_told(text: str, store: ImageStore) -> None:
             f"`index.json` is not an OCI image index\n  at {store.root / 'index.json'}\n"
             "  fix: copy the layout again, or build the image again"
         )
+
+
+def test_names_are_taken_away_and_the_rest_stays(store: ImageStore) -> None:
+    manifest, _ = add_image(store)
+    store.tag(manifest, "a:1", "a:2")
+    store.untag("a:1", "b:1")
+    assert set(store.references()) == {"a:2"}
+    assert store.has(manifest.digest)
+
+
+def test_a_blob_that_was_cut_short_is_not_held(store: ImageStore) -> None:
+    _, image = add_image(store)
+    blob = image.layers[0].blob
+    assert store.holds(blob)
+    place = store.blob_path(blob.digest)
+    place.write_bytes(place.read_bytes()[:-1])
+    assert not store.holds(blob)
+    place.unlink()
+    assert not store.holds(blob)
+
+
+def test_a_damaged_document_is_written_anew(store: ImageStore) -> None:
+    manifest, image = add_image(store)
+    for blob in (manifest.digest, image.config_descriptor().digest):
+        store.blob_path(blob).write_bytes(b"damaged")
+    assert store.add_image(image) == manifest
+    assert store.image(manifest.digest) == image
+
+
+def test_an_export_finds_a_damaged_blob_and_leaves_nothing(store: ImageStore, tmp_path: Path) -> None:
+    manifest, image = add_image(store)
+    place = store.blob_path(image.layers[0].blob.digest)
+    data = place.read_bytes()
+    place.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(BuildFailedError, match="was damaged in the cache, and was removed"):
+        store.export(manifest, ("a:1",), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not place.exists()

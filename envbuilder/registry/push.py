@@ -152,7 +152,7 @@ class _Uploads:
         upload = Upload(
             repository=self.repository,
             blob=blob,
-            path=self.store.blob_path(blob.digest),
+            store=self.store,
             other=self.others.get(blob.digest),
             stopped=self.stopped,
             on_bytes=self._progress,

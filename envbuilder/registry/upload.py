@@ -14,13 +14,13 @@ from urllib.parse import urljoin
 import requests
 
 from envbuilder import digest
-from envbuilder.errors import BuildFailedError, RegistryRefusedError, Source
+from envbuilder.errors import RegistryRefusedError
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
+    from envbuilder.image_store import ImageStore
     from envbuilder.oci_image import Descriptor
     from envbuilder.registry.repository import Repository
 
@@ -36,7 +36,7 @@ class Upload:
 
     repository: Repository
     blob: Descriptor
-    path: Path
+    store: ImageStore
     other: str | None
     """Another repository of the registry, which has the blob."""
 
@@ -133,12 +133,13 @@ class _Content:
         return self._upload.blob.size - self._offset
 
     def __iter__(self) -> Iterator[bytes]:
-        blob, place = self._upload.blob, self._upload.path
+        blob = self._upload.blob
+        place = self._upload.store.blob_path(blob.digest)
         state, left, skipped = hashlib.sha256(), blob.size, self._offset
         try:
             stream = place.open("rb")
         except FileNotFoundError as cause:
-            raise damaged(blob, place) from cause
+            raise self._upload.store.dropped(blob.digest) from cause
         with stream:
             while left:
                 chunk = stream.read(min(_CHUNK, left))
@@ -146,8 +147,7 @@ class _Content:
                 left -= len(chunk)
                 is_whole = left > 0 or digest.of_hex(state.hexdigest()) == blob.digest
                 if not chunk or not is_whole:
-                    place.unlink(missing_ok=True)
-                    raise damaged(blob, place)
+                    raise self._upload.store.dropped(blob.digest)
                 if self._upload.stopped.is_set():
                     raise self._upload.repository.cut("the upload was stopped")
                 rest = chunk[skipped:]
@@ -155,12 +155,3 @@ class _Content:
                 if rest:
                     yield rest
                     self._upload.on_bytes(len(rest))
-
-
-def damaged(blob: Descriptor, place: Path) -> BuildFailedError:
-    """Return the error for a blob of the store that is not what its name says, and is not there any more."""
-    return BuildFailedError(
-        f"the blob {blob.digest} was damaged in the cache, and was removed from it",
-        where=Source(file=str(place)),
-        fix="do it again: what is missing is made anew",
-    )

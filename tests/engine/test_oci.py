@@ -20,6 +20,7 @@ from envbuilder.choices import Choices
 from envbuilder.engine import oci
 from envbuilder.errors import BaseImageError
 from envbuilder.image_store import ImageStore
+from envbuilder.oci_image import Image, Platform, RunConfig
 from tests.conftest import BASE, EXAMPLES
 
 if TYPE_CHECKING:
@@ -160,3 +161,13 @@ def test_a_full_disk_is_named_and_leaves_the_caches_intact(tmp_path: Path) -> No
     assert "Traceback" not in finished.stderr
     assert finished.stdout == ""
     check_caches(tmp_path / "cache.kept")
+
+
+def test_an_image_whose_documents_are_damaged_is_not_found_and_so_made_again(machine: Machine, tmp_path: Path) -> None:
+    own = with_cache(machine, tmp_path)
+    image = Image(platform=Platform.parse("linux/amd64"), config=RunConfig(), layers=())
+    own.store.tag(own.store.add_image(image), "damaged:1")
+    assert oci.find("damaged:1", machine=own) is not None
+    for blob in (image.config_descriptor().digest, image.descriptor().digest):
+        own.store.blob_path(blob).write_bytes(b"{")
+        assert oci.find("damaged:1", machine=own) is None
