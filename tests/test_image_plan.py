@@ -77,6 +77,21 @@ def test_the_content_tag_names_environment_and_model(plan: ImagePlan) -> None:
     assert plan.content_tag == (f"env-{digest.short(plan.environment_digest)}-model-{digest.short(plan.model_digest)}")
 
 
+def test_the_environments_own_image_says_and_sets_nothing_of_a_model(plan: ImagePlan) -> None:
+    spec = replace(SPEC, variables=(Variable(name="TOKEN_FILE", value="/x", source=SPEC.python.source),))
+    model = replace(plan, spec=spec)
+    assert model.content_tag.startswith(f"{plan.environment_tag}-model-")
+    assert model.environment_config == plan.environment_config
+    config = plan.environment_config
+    assert "TOKEN_FILE" in dict(model.config.env)
+    assert set(config.env) == set(model.config.env) - {("TOKEN_FILE", "/x")}
+    assert (config.entrypoint, config.command, config.user) == ((), (), "1000:1000")
+    told = dict(config.labels)
+    assert told[image_plan.ENVIRONMENT_LABEL] == plan.environment_digest
+    assert set(told) < set(dict(plan.labels))
+    assert not any("model.digest" in name or "spec.digest" in name for name in told)
+
+
 @pytest.mark.parametrize("part", ["package", "base", "kit", "tool", "name of the base", "model", "example", "spec"])
 def test_each_ingredient_changes_the_content_tag(part: str, plan: ImagePlan) -> None:
     match part:
