@@ -24,6 +24,13 @@ _PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 """Docker knows these arguments without a declaration, and keeps them out of the history."""
 
 
+_KEYRINGS: Final = {
+    "debian": "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "ubuntu": "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+}
+"""Of the base: what signs its distribution's archives, mirrored or not."""
+
+
 def proxies(settings: Settings) -> dict[str, str]:
     """Return the proxy variables, in both spellings, as the machine has them."""
     return {name: value for name, value in settings.environ if name.upper() in _PROXIES}
@@ -31,8 +38,8 @@ def proxies(settings: Settings) -> dict[str, str]:
 
 def apt_list(plan: ImagePlan, settings: Settings) -> str:
     """Return the sources that apt is given in place of the base's own: the settings' mirrors, for the base's suite."""
-    suite = plan.base.system.suite
-    if not plan.apt_packages or not suite:
+    suite, keyring = plan.base.system.suite, _KEYRINGS.get(plan.base.system.distribution)
+    if not plan.apt_packages or not suite or keyring is None:
         return ""
     lines = []
     for url in settings.debian_mirrors:
@@ -40,7 +47,7 @@ def apt_list(plan: ImagePlan, settings: Settings) -> str:
         pockets = [f"{suite}-security"] if security else [suite, f"{suite}-updates"]
         if plan.base.system.distribution == "ubuntu":
             pockets = [suite, f"{suite}-updates", f"{suite}-security"]
-        lines += [f"deb {url} {pocket} main\n" for pocket in pockets]
+        lines += [f"deb [signed-by={keyring}] {url} {pocket} main\n" for pocket in pockets]
     return "".join(lines)
 
 

@@ -31,6 +31,7 @@ _OFFLINE: Final = re.compile(
 _DENIED: Final = re.compile(
     r"lack of valid authentication credentials|returned a 40[13]|40[13] (?:Client Error|Unauthorized|Forbidden)"
 )
+_NO_DEBIAN_PACKAGE: Final = re.compile(r"Unable to locate package|has no installation candidate")
 _NETWORK: Final = re.compile(
     r"error sending request|failed to fetch|dns error|Network is unreachable|Temporary failure in name resolution|"
     r"Connection refused",
@@ -102,7 +103,13 @@ class BuildLog:
                 where=where,
                 fix="containers must reach the package index: check DNS, proxy and firewall of the engine",
             )
-        return BuildFailedError(what, where=where, fix="the whole log is in that file")
+        fix = "the whole log is in that file"
+        if _NO_DEBIAN_PACKAGE.search(text):
+            fix = (
+                "check the name of the system package and the base's apt sources; ENVBUILDER_DEBIAN_MIRRORS names "
+                "archives in their place"
+            )
+        return BuildFailedError(what, where=where, fix=fix)
 
 
 def _shortened(text: str) -> str:
