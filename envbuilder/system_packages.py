@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from envbuilder import system_needs, system_table
+from envbuilder import conda_environment, system_needs, system_table
 from envbuilder.errors import BaseImageError, Problem
 from envbuilder.installer import conda_packages, wheel_libraries
 from envbuilder.system_needs import SystemNeeds
@@ -30,7 +30,7 @@ def find(lock: Lock, spec: EnvironmentSpec, base: BaseImage, *, machine: Machine
         base.system,
         system_table.load(),
         asked=spec.system_packages,
-        present=_of_conda(lock, machine),
+        present=_of_conda(lock, spec, machine),
     )
     for one in needs.unknown:
         machine.reporter.warning(
@@ -78,6 +78,9 @@ def addition(needs: SystemNeeds, base: BaseImage, engine: Engine, *, machine: Ma
     return debian_addition.resolve(wanted, base, state, machine=machine)
 
 
-def _of_conda(lock: Lock, machine: Machine) -> tuple[str, ...]:
+def _of_conda(lock: Lock, spec: EnvironmentSpec, machine: Machine) -> tuple[str, ...]:
     """Return the libraries at the top of a conda environment's `lib`, where its Python lets the loader look."""
+    if not lock.conda_packages:
+        return ()
+    conda_environment.fetcher(spec, machine)(lock.conda_packages)
     return tuple(name for one in lock.conda_packages for name in conda_packages.facts(one, machine).libraries)

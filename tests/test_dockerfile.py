@@ -431,3 +431,11 @@ def test_every_value_goes_through_a_filter() -> None:
     for template in folder.iterdir():
         for inserted in re.findall(r"\{\{(.*?)\}\}", template.read_text()):
             assert "|" in inserted or "loop.last" in inserted, f"{template.name}: {inserted}"
+
+
+def test_the_template_that_the_documentation_shows_is_a_whole_one(tmp_path: Path) -> None:
+    text = (GOLDEN.parents[2] / "docs" / "workspace.md").read_text()
+    (shown,) = (block for block in text.split("```") if "FROM {{ base | image }}" in block)
+    said = instructions(dockerfile.render(inputs_of(plan_of(tmp_path)), templates(_image=shown.lstrip("\n"))))
+    assert said[-1][0] == "HEALTHCHECK"
+    assert json.loads(said[-1][1].removeprefix("CMD "))[0] == "/opt/env/bin/python"

@@ -32,10 +32,23 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
 
-APT = (
-    "apt coreutils debconf debian-archive-keyring debianutils diffutils dpkg grep gzip mawk openssl perl-base python3 "
-    "sed tar"
-).split()
+APT = [
+    "apt",
+    "coreutils",
+    "debconf",
+    "debian-archive-keyring",
+    "debianutils",
+    "diffutils",
+    "dpkg",
+    "grep",
+    "gzip",
+    "mawk",
+    "openssl",
+    "perl-base",
+    "python3",
+    "sed",
+    "tar",
+]
 """apt, what it and dpkg start, and what bases made of packages leave out though others depend on it."""
 
 
