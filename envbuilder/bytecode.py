@@ -25,11 +25,26 @@ def foreign(pairs: Sequence[Pair], python: str) -> tuple[str, ...]:
         return tuple(sorted(path for share in shares for path in share))
 
 
+def command(python: str, folder: str) -> tuple[str, ...]:
+    """Return what compares all bytecode below a folder, for a program of an image; `told` reads its answer."""
+    return (python, "-I", "-S", "-B", "-W", "ignore", "-c", _program(), folder)
+
+
+def told(answer: bytes) -> tuple[tuple[str, ...], bool]:
+    """Return the files that are not the bytecode of their modules, and whether all were looked at."""
+    *files, last = answer.decode(errors="replace").split("\n")[:-1] or [""]
+    return (tuple(files), True) if last == "whole" else ((*files, last) if last else tuple(files), False)
+
+
+def _program() -> str:
+    return Path(bytecode_check.__file__).read_text(encoding="utf-8")
+
+
 def _foreign(pairs: Sequence[Pair], python: str) -> Iterator[str]:
     waiting = list(pairs)
     while waiting:
         finished = process.run(
-            (python, "-I", "-S", "-B", "-W", "ignore", "-c", Path(bytecode_check.__file__).read_text(encoding="utf-8")),
+            (python, "-I", "-S", "-B", "-W", "ignore", "-c", _program()),
             environ={},
             stdin=json.dumps(waiting).encode(),
         )

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from envbuilder import bytecode, comparison, conda_environment, found_files, image_environment, local_python
 from envbuilder.base_image import Interpreter
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from envbuilder.local_python import LocalPython
     from envbuilder.locked import Lock
     from envbuilder.machine import Machine
+
+
+_NOT_OF_ITS_MODULE: Final = "is not the bytecode of its module"
+_SECONDS: Final = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +120,9 @@ def verify_image(
 ) -> Verification:
     """Compare the environment in an image with a lock: the one named, else the one in the image.
 
-    Nothing of the image is started, so its bytecode is not compared. Raises InvalidFileError for an image that is not
-    ours, LockMismatchError where its labels are of another lock than the one in it.
+    Its own Python, in a sandbox or container, compares its bytecode when all else is as locked. Raises
+    InvalidFileError for an image that is not ours, LockMismatchError where its labels are of another lock than the one
+    in it.
     """
     timings = Timings(machine.reporter)
     found = image_environment.find(reference, engine=engine, machine=machine)
@@ -132,13 +137,15 @@ def verify_image(
         installer.have(lock, fetch=fetch, machine=machine)
     with timings.stage("files") as note:
         files = found.module.files(found.image, ENVIRONMENT_PREFIX, machine=machine)
-        files = {path: one for path, one in files.items() if not (path.endswith(".pyc") and "__pycache__" in path)}
         own, deviations = _image_python(found, layout, files, machine)
         expected = installer.expected(
             lock, layout, own=own, fetch=fetch, machine=machine, by="uv" if found.engine == "docker" else "envbuilder"
         )
         deviations += comparison.compare(lock, expected, files, layout)
         note.text = f"{len(files)} files"
+    if not deviations:
+        with timings.stage("bytecode"):
+            deviations += _image_bytecode(found, layout, expected, machine)
     return Verification(
         lock_digest=lock.digest,
         packages=len(lock.packages) + len(lock.conda_packages),
@@ -162,6 +169,23 @@ def _image_python(
     wrong = () if _minor(stated) == layout.minor else (_other_python(layout, f"is {stated}, locked is {layout.minor}"),)
     python = Interpreter(version=stated, executable=state.link, glibc="")
     return installer.skeleton_states(layout, python), wrong
+
+
+def _image_bytecode(
+    found: ImageEnvironment, layout: PrefixLayout, expected: Mapping[str, ExpectedFile], machine: Machine
+) -> tuple[Deviation, ...]:
+    command = bytecode.command(layout.executable, layout.prefix)
+    foreign, is_whole = bytecode.told(found.module.run(found.image, command, timeout=_SECONDS, machine=machine))
+    paths = [path.removeprefix(f"{layout.prefix}/") for path in foreign]
+    owners = {path: expected.get(comparison.source_of(path, layout) or "") for path in paths}
+    wrong = tuple(
+        Deviation(kind="changed", package=one.owner if one is not None else "", path=path, detail=_NOT_OF_ITS_MODULE)
+        for path, one in owners.items()
+    )
+    if is_whole:
+        return wrong
+    detail = "comparing bytecode did not come to its end"
+    return (*wrong, Deviation(kind="changed", package="", path=layout.site_packages, detail=detail))
 
 
 def _minor(version: str) -> str:
@@ -230,7 +254,7 @@ def _bytecode(
             kind="changed",
             package=expected[sources[path]].owner,
             path=Path(path).relative_to(prefix).as_posix(),
-            detail="is not the bytecode of its module",
+            detail=_NOT_OF_ITS_MODULE,
         )
         for path in bytecode.foreign(pairs, program)
     )

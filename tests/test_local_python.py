@@ -87,8 +87,8 @@ def test_what_does_not_answer_is_passed_over(tmp_path: Path) -> None:
         path.write_text(text)
         path.chmod(0o755)
     stand_in(tmp_path / "d/python3.99", "3.99.1")
-    path = ":".join(str(tmp_path / folder) for folder in "abcd")
-    assert find("3.99.1", PATH=path).executable == str(tmp_path / "d/python3.99")
+    folders = ":".join(str(tmp_path / folder) for folder in "abcd")
+    assert find("3.99.1", PATH=folders).executable == str(tmp_path / "d/python3.99")
 
 
 @pytest.mark.parametrize(

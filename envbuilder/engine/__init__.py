@@ -94,6 +94,9 @@ class Engine(Protocol):
     def find(self, reference: str, *, machine: Machine) -> BuiltImage | None:
         """Return the image with this name, if the engine has it."""
 
+    def run(self, image: BuiltImage, command: tuple[str, ...], *, timeout: float, machine: Machine) -> bytes:
+        """Run a program of the image with no network, a read-only root and no rights; return what it printed."""
+
     def read(self, image: BuiltImage, path: str, *, machine: Machine) -> bytes | None:
         """Return a file of the image, by its absolute path; None where there is none. Nothing of it is started."""
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from envbuilder import bases, docker_archive, process, sandbox, smoke, snapshot
+from envbuilder import bases, disk, docker_archive, process, sandbox, smoke, snapshot
 from envbuilder.base_image import BaseImage
 from envbuilder.engine import BuiltImage, BuiltLayer, Running, assembly, layer_files, probe, sandbox_step
 from envbuilder.errors import BaseImageError, BuildFailedError
@@ -135,6 +135,19 @@ def find(reference: str, *, machine: Machine) -> BuiltImage | None:
     return _built(descriptor, image, reused=(True,) * len(image.layers))
 
 
+def run(image: BuiltImage, command: tuple[str, ...], *, timeout: float, machine: Machine) -> bytes:
+    """Run a program of the image in a sandbox; return what it printed, nothing where it took too long."""
+    value = machine.store.image(image.digest)
+    # What is unpacked already may be a tree that a layer was made from, and not the layer.
+    with disk.temporary_directory(machine.snapshots) as work:
+        root = snapshot.of_chain(value.layers, store=machine.store, snapshots=work)
+        box = sandbox.Sandbox(lower=(root,), command=command, environ=value.config.env)
+        try:
+            return sandbox.run(box, timeout=timeout).stdout
+        except TimeoutError:
+            return b""
+
+
 def read(image: BuiltImage, path: str, *, machine: Machine) -> bytes | None:
     """Return a file of the image."""
     return layer_files.read(machine.store.image(image.digest), path, machine.store)
@@ -233,6 +246,7 @@ __all__ = [
     "find",
     "push",
     "read",
+    "run",
     "run_in_base",
     "running",
     "tag",

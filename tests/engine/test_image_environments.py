@@ -115,10 +115,11 @@ def test_an_image_is_as_locked_and_gives_its_environment_again(
     [
         (f"{SITE}/own/__init__.py", "changed", "own"),
         ("bin/own", "changed", "own"),
+        (f"{SITE}/own/__pycache__/__init__.cpython-311.pyc", "changed", "own"),
         (f"{SITE}/sneaky.pth", "extra", ""),
         ("pyvenv.cfg", "other python", "python"),
     ],
-    ids=["a module", "a command", "a new file", "its Python"],
+    ids=["a module", "a command", "bytecode", "a new file", "its Python"],
 )
 def test_a_file_that_was_put_over_an_images_is_named(
     path: str, kind: str, package: str, image: str, engine: EngineName, engine_machine: Machine

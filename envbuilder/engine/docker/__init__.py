@@ -154,6 +154,14 @@ def find(reference: str, *, machine: Machine) -> BuiltImage | None:
             return None
 
 
+def run(image: BuiltImage, command: tuple[str, ...], *, timeout: float, machine: Machine) -> bytes:
+    """Run a program of the image in a container; return what it printed, nothing where it took too long."""
+    with docker_client.opened(machine) as client:
+        program, arguments = command[:1], command[1:]
+        ended = docker_container.run(client, image.identity, command=arguments, entrypoint=program, timeout=timeout)
+    return ended.stdout if ended is not None else b""
+
+
 def read(image: BuiltImage, path: str, *, machine: Machine) -> bytes | None:
     """Return a file of the image, out of a container that is never started."""
     with docker_client.opened(machine) as client:
@@ -208,6 +216,7 @@ __all__ = [
     "find",
     "push",
     "read",
+    "run",
     "run_in_base",
     "running",
     "tag",
