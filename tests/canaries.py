@@ -17,12 +17,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+RUN = secrets.token_hex(6)
+"""What all passwords of a run have in common: gigabytes are looked through for it first."""
+
+
+def _cores(text: bytes) -> set[bytes]:
+    """Return what base64 makes of the text wherever it begins: without the letters that its neighbours decide on."""
+    found = set()
+    for before in range(3):
+        drop, end = (before * 8 + 5) // 6, (before + len(text)) * 8 // 6
+        for coded in (base64.b64encode, base64.urlsafe_b64encode):
+            found.add(coded(bytes(before) + text)[drop:end])
+    return found
+
+
+_TRACES = (RUN.encode(), *sorted(_cores(RUN.encode())))
+
+
 @dataclass(frozen=True, slots=True)
 class Canary:
     """A user with a password that must be percent-encoded in a URL."""
 
     user: str
-    password: str = field(default_factory=lambda: f"c@nary/{secrets.token_hex(9)}")
+    password: str = field(default_factory=lambda: f"c@nary/{RUN}{secrets.token_hex(6)}")
 
     @property
     def login(self) -> tuple[str, str]:
@@ -56,6 +73,8 @@ class Watch:
         """Look at some bytes."""
         self.looked_at += 1
         raw = data.encode() if isinstance(data, str) else data
+        if not any(trace in raw for trace in _TRACES):
+            return
         for canary in self.canaries:
             if any(form in raw for form in canary.forms):
                 self.found.append(f"{canary.user} in {where}")
@@ -85,7 +104,7 @@ class Watch:
                         seen.add(path.read_bytes())
                     except OSError:
                         continue
-                time.sleep(0.002)
+                time.sleep(0.02)
 
         watcher = threading.Thread(target=watch)
         watcher.start()

@@ -23,7 +23,7 @@ from envbuilder.errors import EngineMissingError
 from envbuilder.machine import Machine
 from envbuilder.reporter import Timings
 from envbuilder.settings import Settings
-from tests.canaries import Canary, Watch
+from tests.canaries import RUN, Canary, Watch
 from tests.conda_channel import package, running_channel, running_proxy
 from tests.conftest import BASE, EXAMPLES, RecordingReporter, command_line
 from tests.package_index import PackageIndex, running_index, wheel
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.network, pytest.mark.process]
 
-CHANNEL, BEARER, TOKEN = Canary("channel"), Canary("bearer"), Canary("token", f"tk-{os.urandom(9).hex()}")
+CHANNEL, BEARER, TOKEN = Canary("channel"), Canary("bearer"), Canary("token", f"tk-{RUN}{os.urandom(6).hex()}")
 INDEX, NETRC, PROXY, WRONG = Canary("index"), Canary("netrc"), Canary("proxy"), Canary("wrong")
 CANARIES = (CHANNEL, BEARER, TOKEN, INDEX, NETRC, PROXY, WRONG)
 HEAVY = ("debian", "images", "layers", "probes", "snapshots", "trees", "wheels")
@@ -131,6 +131,14 @@ def closed_network(tmp_path: Path, cache: Path, first: str, second: str) -> Iter
 def network(tmp_path: Path, cache: Path) -> Iterator[ClosedNetwork]:
     with closed_network(tmp_path, cache, "127.0.0.1", "127.0.0.2") as running:
         yield running
+
+
+@pytest.mark.parametrize("canary", [CHANNEL, BEARER, TOKEN, INDEX, NETRC, PROXY, WRONG], ids=lambda one: one.user)
+def test_a_canary_is_seen_in_every_spelling(canary: Canary) -> None:
+    for form in canary.forms:
+        watch = Watch((canary,))
+        watch.look("here", b"before " + form + b" after")
+        assert watch.found == [f"{canary.user} in here"]
 
 
 def test_a_build_of_the_embedded_engine_writes_no_credential_anywhere(network: ClosedNetwork) -> None:
