@@ -172,7 +172,7 @@ def test_what_fails_shows_no_credential(network: ClosedNetwork) -> None:
         code=7,
         environ={"ENVBUILDER_EXTRA_INDEX_URLS": f"http://{WRONG.quoted}@{network.index.host}/simple"},
     )
-    assert "the package index refused" in refused.stderr
+    assert "the package index asks for a login" in refused.stderr
     impossible = network.call("lock", network.model("impossible", "in-house==9"), *oci, "-v", "--json", code=5)
     assert "in-house==9" in impossible.stderr
     through = f"http://{WRONG.quoted}@{network.proxy.host}"
