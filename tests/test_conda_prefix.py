@@ -72,7 +72,7 @@ def test_a_conda_environment_works_where_it_is_and_is_as_locked(
     )
     found = verification.verify(prefix, None, machine=machine)
     assert found.deviations == ()
-    assert found.packages == 8
+    assert found.packages == 9
     assert list((prefix / SITE / "__pycache__").glob("greet.*.pyc"))
 
 
