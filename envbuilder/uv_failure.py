@@ -224,4 +224,4 @@ def _place(url: str, indexes: tuple[PackageIndex, ...]) -> Source | None:
             return index.source
     parts = urlsplit(plain)
     page = re.match(r"(.*/simple)(?:/|$)", parts.path)
-    return Source(file=f"{parts.scheme}://{parts.netloc}{page[1] if page is not None else parts.path}")
+    return Source(file=visible(f"{parts.scheme}://{parts.netloc}{page[1] if page is not None else parts.path}"))
