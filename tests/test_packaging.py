@@ -35,7 +35,7 @@ def test_the_wheel_holds_templates_and_server(tmp_path: Path) -> None:
     root = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as opened:
         opened.extractall(root)
-    script = "from envbuilder import dockerfile; print(dockerfile.__file__); print(dockerfile._templates())"
+    script = "from envbuilder import template_files as files; print(files.__file__); print(*files.names(), sep='\\n')"
     finished = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(root)!r}); {script}"],
         check=True,
@@ -43,6 +43,6 @@ def test_the_wheel_holds_templates_and_server(tmp_path: Path) -> None:
         text=True,
         cwd=tmp_path,
     )
-    module, folder = finished.stdout.split()
+    module, *found = finished.stdout.split()
     assert module.startswith(str(root))
-    assert folder == str(root / "envbuilder" / "templates")
+    assert {f"templates/dockerfile/{name}" for name in found} == templates

@@ -77,8 +77,8 @@ def mirrored(docker_machine: Machine) -> Machine:
     return replace(docker_machine, settings=replace(docker_machine.settings, debian_mirrors=urls))
 
 
-def plan_of(base: str, machine: Machine) -> ImagePlan:
-    environment = "{amend: {system_packages: {add: [libgomp1]}}}"
+def plan_of(base: str, machine: Machine, package: str = "libgomp1") -> ImagePlan:
+    environment = f"{{amend: {{system_packages: {{add: [{package}]}}}}}}"
     choices = Choices(engine="docker", base=base, environment=environment)
     return stages.make_plan(EXAMPLES / "scale", docker, choices, machine=machine, timings=Timings(machine.reporter))
 
@@ -121,7 +121,8 @@ def test_apt_installs_in_the_build_and_leaves_no_lists_and_no_sources(
     assert "usr/lib/x86_64-linux-gnu/libgomp.so.1" in found
     assert b"Package: libgomp1\nStatus: install ok installed\n" in found["var/lib/dpkg/status"]
     assert [name for name in found if name.startswith("var/lib/apt/lists/") and name.count("/") > 3] == []
-    assert [name for name in found if name.endswith((".deb", ".bin", "apt.list"))] == []
+    left = (".deb", ".bin", "run/apt.list", "tmp/apt.list")
+    assert [name for name in found if name.endswith(left)] == []
     with docker_client.opened(mirrored) as client:
         history = str(client.images.get(identity).history())
     # The classic builder has no secrets: its arguments are in the history, which is why no password may be in them.
@@ -129,8 +130,9 @@ def test_apt_installs_in_the_build_and_leaves_no_lists_and_no_sources(
 
 
 def test_an_apt_without_sources_says_what_to_set(base_with_apt: str, docker_machine: Machine) -> None:
-    plan = plan_of(base_with_apt, docker_machine)
-    with pytest.raises(BuildFailedError, match="Unable to locate package libgomp1") as caught:
+    # Another package than the test above: BuildKit keeps the layer that it made with mirrors.
+    plan = plan_of(base_with_apt, docker_machine, "libsnappy1v5")
+    with pytest.raises(BuildFailedError, match="Unable to locate package libsnappy1v5") as caught:
         built(plan, "buildkit", docker_machine)
     assert "ENVBUILDER_DEBIAN_MIRRORS" in (caught.value.problems[0].fix or "")
 

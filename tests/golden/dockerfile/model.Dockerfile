@@ -3,8 +3,8 @@
 
 # All that lies below the model; models with the same lock share it.
 FROM environment:env-0
-COPY model/ /opt/ml/model/
 COPY conda-lock.yml /opt/envbuilder/conda-lock.yml
+COPY model/ /opt/ml/model/
 
 ENV PATH=/opt/env/bin:/usr/local/bin:/usr/bin:/bin \
     LANG=C.UTF-8 \

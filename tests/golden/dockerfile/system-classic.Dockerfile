@@ -54,8 +54,8 @@ RUN set -- -o Acquire::Retries=3 -o APT::Install-Recommends=0; \
 
 COPY --from=build /opt/env /opt/env
 COPY --from=build /opt/envbuilder /opt/envbuilder
-COPY model/ /opt/ml/model/
 COPY conda-lock.yml /opt/envbuilder/conda-lock.yml
+COPY model/ /opt/ml/model/
 
 ENV PATH=/opt/env/bin:/usr/local/bin:/usr/bin:/bin \
     LANG=C.UTF-8 \
