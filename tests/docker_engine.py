@@ -15,7 +15,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import docker
 import pytest
@@ -57,6 +57,16 @@ def answers(host: str) -> bool:
         return bool(client.ping())
     except (DockerException, OSError):
         return False
+    finally:
+        client.close()
+
+
+def bridge(host: str) -> str:
+    """Return the address of this machine that containers reach."""
+    client = docker.DockerClient(base_url=host)
+    try:
+        attributes: dict[str, Any] = client.networks.get("bridge").attrs
+        return str(attributes["IPAM"]["Config"][0]["Gateway"])
     finally:
         client.close()
 

@@ -8,7 +8,7 @@ import shutil
 import socket
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import docker as docker_sdk
 import pytest
@@ -26,6 +26,7 @@ from envbuilder.settings import Settings
 from tests.canaries import RUN, Canary, Watch
 from tests.conda_channel import package, running_channel, running_proxy
 from tests.conftest import BASE, EXAMPLES, RecordingReporter, command_line
+from tests.docker_engine import bridge
 from tests.package_index import PackageIndex, running_index, wheel
 
 if TYPE_CHECKING:
@@ -231,16 +232,6 @@ def test_a_lock_of_conda_channels_writes_no_credential_anywhere(network: ClosedN
         network.call("lock", *arguments, code=7, environ={**environ, "ENVBUILDER_CACHE_DIR": str(other)})
         assert any("/more/" in url for url in network.proxy.asked), "the proxy was asked"
     network.look_everywhere()
-
-
-def bridge(host: str) -> str:
-    """Return the address of this machine that containers reach."""
-    client = docker_sdk.DockerClient(base_url=host)
-    try:
-        attributes: dict[str, Any] = client.networks.get("bridge").attrs
-        return str(attributes["IPAM"]["Config"][0]["Gateway"])
-    finally:
-        client.close()
 
 
 def outside() -> str:
