@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
     from docker.models.containers import Container
+
+_OWNER: Final = "io.envbuilder.process"
+"""The label of a container with who removes it: `HOST:PID`."""
 
 _CONFINED: Final[dict[str, Any]] = {
     "read_only": True,
@@ -88,11 +93,36 @@ def serving(
 @contextmanager
 def created(client: DockerClient, image: str, options: dict[str, Any]) -> Iterator[Container]:
     """Give a container with a read-only root and no rights, not started yet; it is removed with the block."""
-    container = client.containers.create(image, **_CONFINED, **options)
+    _remove_left(client)
+    owner = {_OWNER: f"{socket.gethostname()}:{os.getpid()}"}
+    container = client.containers.create(image, labels=owner, **_CONFINED, **options)
     try:
         yield container
     finally:
         _remove(container)
+
+
+def _remove_left(client: DockerClient) -> None:
+    """Remove containers that have ended and whose process on this machine was killed before it could remove them."""
+    ended: dict[str, Any] = {"label": _OWNER, "status": ["created", "exited", "dead"]}
+    try:
+        for container in client.containers.list(all=True, filters=ended, ignore_removed=True):
+            host, _, process = container.labels.get(_OWNER, "").rpartition(":")
+            if host == socket.gethostname() and process.isdecimal() and not _is_running(int(process)):
+                _remove(container)
+    except (DockerException, *BROKEN):
+        # What is left takes room and nothing else; what the engine suffers from is told by what follows.
+        return
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _stop(container: Container) -> None:
