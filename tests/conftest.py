@@ -119,6 +119,22 @@ def as_nobody(folder: Path) -> Iterator[None]:
             path.chmod(mode)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep in one process the tests of Docker's engine, and else those of one file; the longest start first.
+
+    Docker's engine is one for all, and some of its tests count what it holds.
+    """
+    files = {item: item.nodeid.partition("::")[0] for item in items}
+    starting = {files[item] for item in items if any(mark.name in _STARTS for mark in item.iter_markers())}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("docker" if _uses_docker(item) else files[item]))
+    items.sort(key=lambda item: (not _uses_docker(item), files[item] not in starting))
+
+
+def _uses_docker(item: pytest.Item) -> bool:
+    return "docker_host" in getattr(item, "fixturenames", ())
+
+
 _STARTS = {"engine", "network", "process"}
 
 

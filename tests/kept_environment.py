@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from uv import find_uv_bin
 
+from tests.alone import alone
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -22,11 +24,12 @@ def kept_python(request: pytest.FixtureRequest, name: str, requirements: tuple[s
     key = hashlib.sha256("\n".join((sys.executable, sys.version, *requirements)).encode()).hexdigest()[:12]
     folder: Path = request.config.cache.mkdir(name) / key
     python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        uv, environment = find_uv_bin(), {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
-        subprocess.run((uv, "venv", "-q", "--python", sys.executable, folder), check=True, env=environment)
-        install = (uv, "pip", "install", "-q", "--python", str(python), *requirements)
-        subprocess.run(install, check=True, env=environment)
-        (folder / "complete").touch()
+    with alone(request.config, key):
+        if not (folder / "complete").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            uv, environment = find_uv_bin(), {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
+            subprocess.run((uv, "venv", "-q", "--python", sys.executable, folder), check=True, env=environment)
+            install = (uv, "pip", "install", "-q", "--python", str(python), *requirements)
+            subprocess.run(install, check=True, env=environment)
+            (folder / "complete").touch()
     return python

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from envbuilder.oci_image import CONFIG, LAYER_GZIP, MANIFEST
+from tests.alone import alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -238,20 +239,24 @@ def registry_program(request: pytest.FixtureRequest) -> Path:
     assert request.config.cache is not None
     unpacked = request.config.cache.mkdir("docker-registry")
     program = unpacked / "usr/bin/docker-registry"
-    if program.exists():
-        return program
+    with alone(request.config, "docker-registry"):
+        if not program.exists():
+            _unpack(unpacked)
+    return program
+
+
+def _unpack(folder: Path) -> None:
     try:
         for command in (
             ("apt-get", "download", "-q", "docker-registry"),
             ("sh", "-c", "dpkg-deb -x docker-registry_*.deb ."),
         ):
-            subprocess.run(command, cwd=unpacked, check=True, capture_output=True)
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as cause:
         reason = f"docker-registry is not here and cannot be had with apt-get: {cause}"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    return program
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.alone import alone
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -39,17 +41,22 @@ def skopeo(request: pytest.FixtureRequest) -> Skopeo:
         return Skopeo(found)
     assert request.config.cache is not None
     unpacked: Path = request.config.cache.mkdir("skopeo")
-    if not (unpacked / "usr/bin/skopeo").exists():
-        try:
-            for command in (
-                ("apt-get", "download", "-q", *_PACKAGES),
-                ("sh", "-c", 'for package in *.deb; do dpkg-deb -x "$package" .; done'),
-            ):
-                subprocess.run(command, cwd=unpacked, check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError) as cause:
-            reason = f"skopeo is not here and cannot be had with apt-get: {cause}"
-            if os.environ.get("CI") == "true":
-                pytest.fail(reason)
-            pytest.skip(reason)
+    with alone(request.config, "skopeo"):
+        if not (unpacked / "usr/bin/skopeo").exists():
+            _unpack(unpacked)
     folders = sorted({str(path.parent) for path in unpacked.rglob("*.so.*")})
     return Skopeo(str(unpacked / "usr/bin/skopeo"), ":".join(folders))
+
+
+def _unpack(folder: Path) -> None:
+    try:
+        for command in (
+            ("apt-get", "download", "-q", *_PACKAGES),
+            ("sh", "-c", 'for package in *.deb; do dpkg-deb -x "$package" .; done'),
+        ):
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as cause:
+        reason = f"skopeo is not here and cannot be had with apt-get: {cause}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)

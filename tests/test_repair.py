@@ -492,7 +492,7 @@ def said(request: pytest.FixtureRequest) -> Callable[[EnvironmentSpec, str], str
         )
         key = hashlib.sha256(f"{interpreter}\n{lines}\n{limits}".encode()).hexdigest()[:12]
         home = folder / key
-        if not (home / "complete").exists():
+        if not (home / "complete").exists():  # no other test asks for the same
             shutil.rmtree(home, ignore_errors=True)
             uv, environ = find_uv_bin(), {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
             subprocess.run((uv, "venv", "-q", "--python", interpreter, home), check=True, env=environ)

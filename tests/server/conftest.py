@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.alone import alone
 from tests.kept_environment import kept_python
 from tests.server.served import Served, end, start
 
@@ -32,11 +33,12 @@ def models(request: pytest.FixtureRequest, model_python: str) -> Path:
     script = Path(__file__).with_name("make_models.py")
     key = hashlib.sha256(script.read_bytes() + model_python.encode()).hexdigest()[:12]
     folder = request.config.cache.mkdir("server-models") / key
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        subprocess.run((model_python, script, folder), check=True, cwd=folder)
-        (folder / "complete").touch()
+    with alone(request.config, key):
+        if not (folder / "complete").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            subprocess.run((model_python, script, folder), check=True, cwd=folder)
+            (folder / "complete").touch()
     return folder
 
 
