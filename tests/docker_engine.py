@@ -21,6 +21,8 @@ import docker
 import pytest
 from docker.errors import DockerException
 
+from tests.alone import alone
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,14 +33,15 @@ _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 
 
 @pytest.fixture(scope="session")
-def docker_host() -> Iterator[str]:
+def docker_host(request: pytest.FixtureRequest) -> Iterator[str]:
     """Give the DOCKER_HOST of an engine that answers."""
     host = os.environ.get("DOCKER_HOST", _DEFAULT_HOST)
     if answers(host):
         yield host
         return
-    if shutil.which("dockerd", path=_path()) is None:
-        _install()
+    with alone(request.config, "apt"):
+        if shutil.which("dockerd", path=_path()) is None:
+            _install()
     with private_engine() as started:
         yield started
 
@@ -173,7 +176,8 @@ def _install() -> None:
         _POLICY.chmod(0o755)
     try:
         environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        install = [apt, "install", "-y", "-q", "--no-install-recommends", "docker.io"]
+        # Whoever else installs something now is waited for.
+        install = [apt, "-o", "DPkg::Lock::Timeout=300", "install", "-y", "-q", "--no-install-recommends", "docker.io"]
         done = subprocess.run(install, check=False, capture_output=True, env=environ)
         if done.returncode != 0:
             subprocess.run([apt, "update", "-q"], check=False, capture_output=True, env=environ)
