@@ -132,7 +132,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _uses_docker(item: pytest.Item) -> bool:
-    return "docker_host" in getattr(item, "fixturenames", ())
+    return item.get_closest_marker("engine") is not None or "docker_host" in getattr(item, "fixturenames", ())
 
 
 _STARTS = {"engine", "network", "process"}
