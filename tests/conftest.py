@@ -119,6 +119,7 @@ def as_nobody(folder: Path) -> Iterator[None]:
             path.chmod(mode)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep in one process the tests of Docker's engine, and else those of one file; the longest start first.
 
