@@ -4,7 +4,7 @@ demo: ## build, run and call examples/iris
 	@.ci/setup run && .venv/bin/python examples/demo.py
 
 test: lint ## lint, types, tests, and whole branch coverage of the pure modules
-	.venv/bin/python -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder --cov --cov-report=
+	.venv/bin/python -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder --cov --cov-report=
 	.venv/bin/python .ci/pure_coverage.py
 
 lint:

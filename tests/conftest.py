@@ -19,9 +19,12 @@ from envbuilder.machine import Machine
 from envbuilder.reporter import Reporter
 from envbuilder.settings import Settings
 from tests import docker_engine
+from tests.by_engine import ByEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from xdist.remote import Producer
 
 docker_host = docker_engine.docker_host
 
@@ -119,21 +122,17 @@ def as_nobody(folder: Path) -> Iterator[None]:
             path.chmod(mode)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep in one process the tests of Docker's engine, and else those of one file; the longest start first.
-
-    Docker's engine is one for all, and some of its tests count what it holds.
-    """
+    """Put the files first whose tests take long: those that use Docker's engine, then those that start programs."""
     files = {item: item.nodeid.partition("::")[0] for item in items}
+    docker = {files[item] for item in items if item.get_closest_marker("engine")}
     starting = {files[item] for item in items if any(mark.name in _STARTS for mark in item.iter_markers())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("docker" if _uses_docker(item) else files[item]))
-    items.sort(key=lambda item: (not _uses_docker(item), files[item] not in starting))
+    items.sort(key=lambda item: (files[item] not in docker, files[item] not in starting))
 
 
-def _uses_docker(item: pytest.Item) -> bool:
-    return item.get_closest_marker("engine") is not None or "docker_host" in getattr(item, "fixturenames", ())
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByEngine:
+    """Say which tests run in one process where they run on several cores."""
+    return ByEngine(config, log)
 
 
 _STARTS = {"engine", "network", "process"}
