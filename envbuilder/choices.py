@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from envbuilder.workspace import Workspace
     from envbuilder.workspace_defaults import Defaults
 
-EngineName = Literal["auto", "docker", "oci"]
-ENGINE_NAMES: Final = ("docker", "oci")
+EngineName = Literal["auto", "docker", "podman", "oci"]
+ENGINE_NAMES: Final = ("docker", "podman", "oci")
 """In the order in which `auto` tries them."""
 
 

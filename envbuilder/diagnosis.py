@@ -42,8 +42,9 @@ def diagnose(machine: Machine, engines: Iterable[tuple[str, str | None]]) -> tup
 
 
 _ENGINE_FIXES: Final = {
-    "docker": "start Docker, or set DOCKER_HOST; without it the embedded engine is used",
-    "oci": "run as root, or allow user namespaces; without them images can be built only with Docker",
+    "docker": "start Docker, or set DOCKER_HOST; without it Podman or the embedded engine is used",
+    "podman": "start its service (`systemctl start podman.socket`), or set CONTAINER_HOST, if you want it used",
+    "oci": "run as root, or allow user namespaces; without them images can be built only with Docker or Podman",
 }
 
 

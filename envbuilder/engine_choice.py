@@ -28,7 +28,7 @@ def engine_module(name: str) -> Engine:
     """Return the engine called `name`; they are imported when asked for, since each pulls in a library."""
     if name not in ENGINE_NAMES:
         raise InvalidFileError(
-            f"there is no engine `{name}`", where=Source(file="--engine"), fix="use `auto`, `docker` or `oci`"
+            f"there is no engine `{name}`", where=Source(file="--engine"), fix="use `auto`, `docker`, `podman` or `oci`"
         )
     engine: Engine = import_module(f"envbuilder.engine.{name}")
     return engine
@@ -50,7 +50,7 @@ def choose_engine(choices: Choices, machine: Machine) -> tuple[str, Engine]:
         reasons.append(f"`{candidate}`: {reason}")
     raise EngineMissingError(
         "no engine can be used here\n" + "\n".join(f"    {reason}" for reason in reasons),
-        fix="start Docker, or allow the sandbox of the embedded engine; `envbuilder doctor` tells more",
+        fix="start Docker or Podman, or allow the sandbox of the embedded engine; `envbuilder doctor` tells more",
     )
 
 
@@ -61,7 +61,7 @@ def check_templates(name: str, choices: Choices) -> None:
         raise EngineMissingError(
             f"the workspace changes the Dockerfile ({', '.join(templates.names)}), and the embedded engine writes none",
             where=Source(file=templates.folder),
-            fix="start Docker and pass `--engine docker`, or move the templates away",
+            fix="start Docker or Podman and pass `--engine docker` or `--engine podman`, or move the templates away",
         )
 
 

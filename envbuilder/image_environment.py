@@ -36,14 +36,14 @@ def find(reference: str, *, engine: EngineName = "auto", machine: Machine) -> Im
     for candidate in ENGINE_NAMES if engine == "auto" else (engine,):
         module = engine_choice.engine_module(candidate)
         # Reading an image takes no sandbox.
-        reason = module.available(machine) if candidate == "docker" else None
+        reason = None if candidate == "oci" else module.available(machine)
         image = module.find(name, machine=machine) if reason is None else None
         if image is not None:
             return ImageEnvironment(reference=name, engine=candidate, module=module, image=image)
         reasons.append(f"`{candidate}`: {reason or 'has no image of that name'}")
     raise EngineMissingError(
         f"no engine here has the image `{name}`\n" + "\n".join(f"    {reason}" for reason in reasons),
-        fix="name a directory or an image that is here; `docker pull` brings one",
+        fix="name a directory or an image that is here; `docker pull` or `podman pull` brings one",
     )
 
 

@@ -40,8 +40,8 @@ class Destination:
             try:
                 published.check(reference, settings=machine.settings, reporter=machine.reporter)
             except UnreachableError:
-                # Docker may know mirrors, proxies and insecure registries that we do not.
-                if engine != "docker":
+                # Docker and Podman may know mirrors, proxies and insecure registries that we do not.
+                if engine == "oci":
                     raise
                 note.text = "left to the engine"
                 return cls(reference=reference, is_reached=False, machine=machine)

@@ -46,6 +46,8 @@ _PASSED_ON: Final = (
     "DOCKER_CONTEXT",
     "DOCKER_TLS_VERIFY",
     "DOCKER_CERT_PATH",
+    "CONTAINER_HOST",
+    "XDG_RUNTIME_DIR",
 )
 """The variables that programs started by envbuilder get; a stray UV_* or PIP_* must not change what they do."""
 
@@ -60,7 +62,7 @@ KEYRING: Final = ("disabled", "subprocess")
 """What uv and pip call the ways to ask a keyring, as far as they mean the same."""
 
 _KEYRING_PREFIXES: Final = ("KEYRING_", "PYTHON_KEYRING_", "ARTIFACTS_", "AWS_", "AZURE_", "GOOGLE_")
-_KEYRING_NAMES: Final = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+_KEYRING_NAMES: Final = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "DBUS_SESSION_BUS_ADDRESS")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

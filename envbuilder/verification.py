@@ -139,7 +139,7 @@ def verify_image(
         files = found.module.files(found.image, ENVIRONMENT_PREFIX, machine=machine)
         own, deviations = _image_python(found, layout, files, machine)
         expected = installer.expected(
-            lock, layout, own=own, fetch=fetch, machine=machine, by="uv" if found.engine == "docker" else "envbuilder"
+            lock, layout, own=own, fetch=fetch, machine=machine, by="envbuilder" if found.engine == "oci" else "uv"
         )
         deviations += comparison.compare(lock, expected, files, layout)
         note.text = f"{len(files)} files"

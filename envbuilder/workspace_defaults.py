@@ -37,7 +37,7 @@ _DEFAULTS: Final = (
     "no_proxy",
     "ca_file",
 )
-_ENGINES: Final = ("auto", "docker", "oci")
+_ENGINES: Final = ("auto", "docker", "podman", "oci")
 _PLATFORMS: Final = ("linux/amd64", "linux/arm64")
 _KEYRING: Final = ("disabled", "subprocess")
 _PROXY: Final = re.compile(r"(https?|socks5h?)://([^\s/@]+@)?[^\s/@:]+(:\d{1,5})?/?", re.IGNORECASE)

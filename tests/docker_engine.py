@@ -41,7 +41,7 @@ def docker_host(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     with alone(request.config, "apt"):
         if shutil.which("dockerd", path=_path()) is None:
-            _install()
+            install("dockerd", "docker.io")
     with private_engine() as started:
         yield started
 
@@ -82,7 +82,7 @@ def private_engine() -> Iterator[str]:
         yield from _first_that_starts(folder)
     finally:
         _end_leftovers(folder)
-        _unmount(folder)
+        unmount(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -102,13 +102,13 @@ def _first_that_starts(folder: Path) -> Iterator[str]:
             finally:
                 _stop(daemon)
         reason = (place / "log").read_text(errors="replace").strip().splitlines()[-3:]
-    _without_engine("the private dockerd does not start: " + " | ".join(reason))
+    without_engine("the private dockerd does not start: " + " | ".join(reason))
 
 
 def _start(place: Path, driver: str, log: int) -> subprocess.Popen[bytes]:
     dockerd = shutil.which("dockerd", path=_path())
     if dockerd is None:
-        _without_engine("there is no dockerd")
+        without_engine("there is no dockerd")
     command = [
         dockerd,
         f"--host=unix://{place}/docker.sock",
@@ -158,17 +158,19 @@ def _end_leftovers(folder: Path) -> None:
             continue
 
 
-def _unmount(folder: Path) -> None:
+def unmount(folder: Path) -> None:
+    """Take away every mount below the folder."""
     umount = shutil.which("umount", path=_path()) or "umount"
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in sorted((mount for mount in mounts if mount.startswith(f"{folder}/")), reverse=True):
         subprocess.run([umount, "--lazy", mount], check=False, capture_output=True)
 
 
-def _install() -> None:
+def install(program: str, *packages: str) -> None:
+    """Install Debian's packages that bring an engine's program, and start nothing."""
     apt = shutil.which("apt-get")
     if apt is None or os.geteuid() != 0:
-        _without_engine("no Docker engine answers, and only root on Debian can install one here")
+        without_engine(f"there is no `{program}`, and only root on Debian can install it here")
     # Installing must not start a daemon that nobody stops.
     forbids = not _POLICY.exists()
     if forbids:
@@ -177,24 +179,26 @@ def _install() -> None:
     try:
         environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         # Whoever else installs something now is waited for.
-        install = [apt, "-o", "DPkg::Lock::Timeout=300", "install", "-y", "-q", "--no-install-recommends", "docker.io"]
-        done = subprocess.run(install, check=False, capture_output=True, env=environ)
+        options = ("-o", "DPkg::Lock::Timeout=300", "-y", "-q", "--no-install-recommends")
+        command = [apt, "install", *options, *packages]
+        done = subprocess.run(command, check=False, capture_output=True, env=environ)
         if done.returncode != 0:
             subprocess.run([apt, "update", "-q"], check=False, capture_output=True, env=environ)
-            done = subprocess.run(install, check=False, capture_output=True, env=environ)
+            done = subprocess.run(command, check=False, capture_output=True, env=environ)
     finally:
         if forbids:
             _POLICY.unlink(missing_ok=True)
-    if done.returncode != 0 or shutil.which("dockerd", path=_path()) is None:
+    if done.returncode != 0 or shutil.which(program, path=_path()) is None:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        _without_engine("docker.io cannot be installed: " + " ".join(last))
+        without_engine(f"`{program}` cannot be installed: " + " ".join(last))
 
 
 def _path() -> str:
     return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
-def _without_engine(reason: str) -> NoReturn:
+def without_engine(reason: str) -> NoReturn:
+    """End the test: a machine may lack an engine, CI may not."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

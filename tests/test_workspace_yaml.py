@@ -160,7 +160,7 @@ def test_a_rule_is_for_models_that_all_its_conditions_hold_for(
         ("defaults: {base_image: a b}", "`a b` is not the name of an image", "defaults.base_image"),
         ("defaults: {base_image: {3: x}}", "`3` is not a minor version of Python", "defaults.base_image"),
         ("defaults: {base_image: {3.9: a b}}", "`a b` is not the name of an image", "defaults.base_image.3.9"),
-        ("defaults: {engine: podman}", "`podman` is not known here", "defaults.engine"),
+        ("defaults: {engine: kaniko}", "`kaniko` is not known here", "defaults.engine"),
         ("defaults: {platform: linux}", "`linux` is not known here", "defaults.platform"),
         ("defaults: {index_url: h}", "`h` is not the URL of a package index", "defaults.index_url"),
         ("defaults: {extra_index_urls: [h]}", "`h` is not the URL of a package index", "defaults.extra_index_urls[0]"),
@@ -203,7 +203,7 @@ def test_all_problems_are_told_at_once() -> None:
     found = refused("defaults: {engine: x}\nallowed_indexes: [h]\nrules: [x, {name: y}]\nrule: {}")
     assert len(found) == 5
     assert found[0].fix == "did you mean `rules`?"
-    assert found[1].fix == "write `auto` or `docker` or `oci`"
+    assert found[1].fix == "write `auto` or `docker` or `podman` or `oci`"
 
 
 @given(YAML_VALUES | st.dictionaries(st.sampled_from(["defaults", "rules", "environments"]), YAML_VALUES))

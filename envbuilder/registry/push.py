@@ -53,19 +53,25 @@ class Pushed:
     size: int = 0
     """Bytes of the blobs that were sent."""
 
+    is_counted: bool = True
+    """False where an engine pushed and says nothing of blobs: the numbers mean nothing then."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return it in the types of JSON."""
-        return {
-            "references": list(self.references),
-            "digest": self.digest,
+        counts: dict[str, int | None] = {
             "uploaded": self.uploaded,
             "mounted": self.mounted,
             "present": self.present,
             "bytes": self.size,
         }
+        if not self.is_counted:
+            counts = dict.fromkeys(counts)
+        return {"references": list(self.references), "digest": self.digest, **counts}
 
     def to_text(self) -> str:
         """Return it as people read it."""
+        if not self.is_counted:
+            return "sent by the engine, which does not say how much"
         return (
             f"{self.uploaded} blobs of {self.size / _MEGABYTE:.1f} MB sent, "
             f"{self.mounted} mounted, {self.present} there already"

@@ -22,10 +22,10 @@ from envbuilder.engine.docker import layers as docker_layers
 from envbuilder.engine.docker import log as docker_log
 from envbuilder.errors import BuildFailedError
 from envbuilder.reporter import Timings
+from tests.asking import free_port, post
 from tests.conda_channel import PLACEHOLDER, package, write_channel
 from tests.conda_python import linking_sample
 from tests.conftest import BASE, EXAMPLES, command_line, expected
-from tests.engine.test_contract import free_port, post
 
 if TYPE_CHECKING:
     from pathlib import Path

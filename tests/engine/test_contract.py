@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
-import socket
 import tarfile
-import time
-import urllib.error
-import urllib.request
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from envbuilder import engine_choice, layer, stages
 from envbuilder.choices import Choices
 from envbuilder.errors import SmokeTestFailedError
+from tests.asking import free_port, post
 from tests.conftest import BASE, EXAMPLE_NAMES, EXAMPLES, expected
 
 if TYPE_CHECKING:
@@ -53,32 +49,6 @@ def engine_machine(engine: EngineName, machine: Machine, request: pytest.Fixture
 def built(name: str, engine: EngineName, machine: Machine) -> BuildReport:
     choices = Choices(engine=engine, base=BASE, tag=f"envbuilder-test-{name}:1")
     return stages.build(EXAMPLES / name, choices, machine=machine)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def post(url: str, body: object) -> tuple[int, Any]:
-    """POST as JSON; waits for the server to be ready."""
-    request = urllib.request.Request(
-        f"{url}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=60) as response:
-                return response.status, json.load(response)
-        except urllib.error.HTTPError as error:
-            if error.code != 503:
-                return error.code, json.load(error)
-        except OSError:
-            pass
-        if time.monotonic() > deadline:
-            pytest.fail("the server was not ready within 120 s")
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("name", EXAMPLE_NAMES)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import socket
 import tarfile
 import time
-import urllib.error
-import urllib.request
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -40,6 +37,7 @@ from envbuilder.oci_image import Platform
 from envbuilder.reporter import Timings
 from envbuilder.settings import Settings
 from tests import registry_server
+from tests.asking import free_port, post
 from tests.conftest import BASE, EXAMPLES
 
 if TYPE_CHECKING:
@@ -105,26 +103,9 @@ def built(context: BuildContext, variant: Variant, machine: Machine) -> BuiltIma
         return docker_layers.built(client.images.get(identity), since=None)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def containers(machine: Machine) -> list[str]:
     with docker_client.opened(machine) as client:
         return [str(item.id) for item in client.containers.list(all=True)]
-
-
-def answer(url: str, body: bytes) -> object:
-    request = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": "application/json"})
-    for _ in range(120):
-        try:
-            with urllib.request.urlopen(request, timeout=10) as response:
-                return json.load(response)
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.25)
-    pytest.fail("the container does not serve")
 
 
 @engine
@@ -161,7 +142,8 @@ def test_an_image_is_built_tried_named_found_saved_and_serves(
 
     assert plan.model.example_request is not None
     with docker.running(image, port=free_port(), machine=docker_machine) as container:
-        assert "predictions" in str(answer(container.url, plan.model.example_request))
+        assert plan.model.example_request is not None
+        assert "predictions" in post(container.url, json.loads(plan.model.example_request))[1]
     assert containers(docker_machine) == before
 
 

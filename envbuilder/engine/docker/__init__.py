@@ -142,6 +142,7 @@ def push(image: BuiltImage, plan: ImagePlan, references: tuple[str, ...], *, mac
         mounted=sum(step.mounted for step in steps),
         present=len(image.layers) - sum(step.uploaded + step.mounted for step in steps),
         size=sum(step.size for step in steps),
+        is_counted=all(step.is_counted for step in steps),
     )
 
 

@@ -78,7 +78,7 @@ def _pulled(
     if known is None:
         if machine.settings.offline:
             raise BaseImageError(
-                f"the Docker engine has no image `{reference.text}`, and `--offline` forbids to pull it",
+                f"the engine has no image `{reference.text}`, and `--offline` forbids to pull it",
                 where=Source(file=reference.text),
                 fix=f"run once without `--offline`, or {_INSTEAD}",
             )

@@ -11,6 +11,7 @@ from docker.errors import APIError, DockerException
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
+from envbuilder.engine.docker import service as docker_service
 from envbuilder.errors import BuildFailedError, DiskFullError, EngineMissingError, Source
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
+    from envbuilder.engine.docker.service import Service
     from envbuilder.errors import EnvBuilderError
     from envbuilder.machine import Machine
 
-_DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 _TIMEOUT: Final = 120
 _KNOCK_SECONDS: Final = 5
 _NO_SPACE: Final = "no space left on device"
@@ -33,7 +34,7 @@ BROKEN: Final = (RequestException, HTTPError, ConnectionError, TimeoutError)
 
 def host(machine: Machine) -> str:
     """Return the address of the engine."""
-    return dict(machine.settings.environ).get("DOCKER_HOST") or _DEFAULT_HOST
+    return docker_service.of(machine.settings).host
 
 
 @contextmanager
@@ -42,27 +43,27 @@ def opened(machine: Machine, *, timeout: float | None = _TIMEOUT) -> Iterator[Do
 
     What goes wrong between client and engine becomes EngineMissingError, DiskFullError or BuildFailedError.
     """
-    place = host(machine)
+    service = docker_service.of(machine.settings)
     known = dict(machine.settings.environ)
     environ = {name: known[name] for name in _ENGINE_VARIABLES if known.get(name)}
     try:
-        _knock(place)
+        _knock(service.host)
         # The SDK's own default looks at the process's environment.
-        client = docker.from_env(environment={"DOCKER_HOST": _DEFAULT_HOST, **environ}, timeout=timeout)  # type: ignore[arg-type]  # None is no limit
+        client = docker.from_env(environment={**environ, "DOCKER_HOST": service.host}, timeout=timeout)  # type: ignore[arg-type]  # None is no limit
     except (DockerException, *BROKEN, OSError, ValueError) as cause:
-        raise _missing(place, cause) from cause
+        raise _missing(service, cause) from cause
     try:
         yield client
     except BROKEN as cause:
         raise EngineMissingError(
-            f"the Docker engine stopped answering ({type(cause).__name__})",
-            where=Source(file=place),
+            f"the {service.name} engine stopped answering ({type(cause).__name__})",
+            where=Source(file=service.host),
             fix="look whether the engine still runs, then do it again: nothing was tagged",
         ) from cause
     except APIError as cause:
-        raise failure(str(cause.explanation or cause), place) from cause
+        raise failure(str(cause.explanation or cause), service) from cause
     except DockerException as cause:
-        raise failure(str(cause), place) from cause
+        raise failure(str(cause), service) from cause
     finally:
         client.close()
 
@@ -75,30 +76,30 @@ def _knock(place: str) -> None:
             visitor.connect(place.removeprefix("unix://"))
 
 
-def failure(text: str, place: str, *, fix: str | None = None) -> EnvBuilderError:
+def failure(text: str, service: Service, *, fix: str | None = None) -> EnvBuilderError:
     """Return the error for what the engine said."""
     if _NO_SPACE in text.lower():
         return DiskFullError(
             f"the engine's disk is full: {text}",
-            where=Source(file=place),
-            fix="free space there, e.g. with `docker system prune`",
+            where=Source(file=service.host),
+            fix=f"free space there, e.g. with `{service.program} system prune`",
         )
-    return BuildFailedError(f"the Docker engine refused: {text}", where=Source(file=place), fix=fix)
+    return BuildFailedError(f"the {service.name} engine refused: {text}", where=Source(file=service.host), fix=fix)
 
 
-def _missing(place: str, cause: BaseException) -> EngineMissingError:
+def _missing(service: Service, cause: BaseException) -> EngineMissingError:
     text = str(cause)
     if isinstance(cause, PermissionError) or "PermissionError" in text:
         return EngineMissingError(
-            "this user may not talk to the Docker engine",
-            where=Source(file=place),
-            fix="add the user to the group `docker` (`sudo usermod -aG docker USER`) and log in again",
+            f"this user may not talk to the {service.name} engine",
+            where=Source(file=service.host),
+            fix=service.how_to_be_let_in,
         )
     reason = "there is no such socket" if isinstance(cause, FileNotFoundError) else _last_words(text)
     return EngineMissingError(
-        f"no Docker engine answers ({reason})",
-        where=Source(file=place),
-        fix="start it, or set DOCKER_HOST to where it is; `--engine oci` needs none",
+        f"no {service.name} engine answers ({reason})",
+        where=Source(file=service.host),
+        fix=service.how_to_reach,
     )
 
 

@@ -79,9 +79,9 @@ def arguments(settings: Settings, *, apt: str = "") -> dict[str, str]:
         if Secret.find(url) is not None:
             kind = "package index" if url in settings.index_addresses else "Debian mirror"
             raise EngineMissingError(
-                f"the {kind} needs a password, which the classic builder cannot keep out of its cache",
+                f"the {kind} needs a password, which a build without BuildKit cannot keep out of its cache",
                 where=Source(file=urlsplit(url).netloc.rpartition("@")[2]),
-                fix="install Docker's buildx, or use `--engine oci`",
+                fix="use Docker with its buildx, or `--engine oci`",
             )
     given = {
         "PIP_INDEX_URL": settings.index_url or "",

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from envbuilder import disk, package_index
 from envbuilder.engine.docker import client as docker_client
+from envbuilder.engine.docker import service as docker_service
 from envbuilder.errors import BuildFailedError, DiskFullError, Source, UnreachableError
 from envbuilder.index_logins import IndexLogins
 from envbuilder.process import TAIL_LINES
@@ -76,7 +77,7 @@ class BuildLog:
         shown = "\n".join(f"    {line}" for line in lines)
         where = Source(file=str(self.path))
         doing = f"step `{_shortened(self.steps[step])}` failed: " if step in self.steps else ""
-        known = docker_client.failure(text, docker_client.host(self.machine))
+        known = docker_client.failure(text, docker_service.of(self.machine.settings))
         if isinstance(known, DiskFullError):
             return DiskFullError(f"the engine's disk is full: {doing}{reason}", where=where, fix=known.problems[0].fix)
         what = f"the engine could not build the image: {doing}{reason}\n{shown}"
@@ -94,8 +95,8 @@ class BuildLog:
             return UnreachableError(
                 what,
                 where=where,
-                fix="check the login of the package index; Docker's classic builder gets none: install its buildx, "
-                "or use `--engine oci`",
+                fix="check the login of the package index; Docker's classic builder and Podman's get none: use Docker "
+                "with buildx, or `--engine oci`",
             )
         if _NETWORK.search(text):
             return UnreachableError(

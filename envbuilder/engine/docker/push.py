@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _MEGABYTE: Final = 1_000_000
 _SOON: Final = 0.5
+_DIGEST: Final = re.compile(r": digest: (sha256:[0-9a-f]{64}) ")
 _REFUSED: Final = re.compile(
     r"denied|unauthorized|forbidden|authentication required|no basic auth|insufficient_scope|unknown: repository|"
     r"name unknown|manifest invalid|tag .*immutable|http: server gave HTTP response to HTTPS client",
@@ -54,7 +55,9 @@ def _push(reference: ImageReference, client: DockerClient, machine: Machine) -> 
         # Read to the end after an error too: a stream that is left keeps its connection.
         for event in events:
             error = error or str(event.get("error", ""))
-            found = str((event.get("aux") or {}).get("Digest", found))
+            # Podman names the digest for people only.
+            told = _DIGEST.search(str(event.get("status", "")))
+            found = str((event.get("aux") or {}).get("Digest", told[1] if told else found))
             _count(event, states, sizes, machine)
     except APIError as cause:
         raise _not_pushed(reference, str(cause.explanation or cause)) from cause
@@ -69,6 +72,7 @@ def _push(reference: ImageReference, client: DockerClient, machine: Machine) -> 
         mounted=sum(state.startswith("Mounted") for state in ended),
         present=ended.count("Layer already exists"),
         size=sum(sizes[one][1] for one in sent if one in sizes),
+        is_counted=bool(states),
     )
 
 

@@ -67,7 +67,7 @@ def run(client: DockerClient, base: BaseImage, step: Step, *, machine: Machine) 
             return StepEnded(code=code, tail=tail)
     except ImageNotFound as cause:
         raise BaseImageError(
-            f"the Docker engine has no image `{base.pinned}` any more",
+            f"the engine has no image `{base.pinned}` any more",
             where=Source(file=base.reference),
             fix="build again: the base is brought back then",
         ) from cause
