@@ -81,7 +81,7 @@ def private_engine() -> Iterator[str]:
     try:
         yield from _first_that_starts(folder)
     finally:
-        _end_leftovers(folder)
+        end_leftovers(folder)
         unmount(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -94,18 +94,19 @@ def _first_that_starts(folder: Path) -> Iterator[str]:
         place.mkdir()
         host = f"unix://{place}/docker.sock"
         with (place / "log").open("wb") as log:
-            daemon = _start(place, driver, log.fileno())
+            daemon = start(place, driver, log.fileno())
             try:
-                if _wait(daemon, host):
+                if is_ready(daemon, host):
                     yield host
                     return
             finally:
-                _stop(daemon)
+                stop(daemon)
         reason = (place / "log").read_text(errors="replace").strip().splitlines()[-3:]
     without_engine("the private dockerd does not start: " + " | ".join(reason))
 
 
-def _start(place: Path, driver: str, log: int) -> subprocess.Popen[bytes]:
+def start(place: Path, driver: str, log: int) -> subprocess.Popen[bytes]:
+    """Start a `dockerd` whose files are all in `place`, and whose socket is `place/docker.sock`."""
     dockerd = shutil.which("dockerd", path=_path())
     if dockerd is None:
         without_engine("there is no dockerd")
@@ -127,7 +128,8 @@ def _start(place: Path, driver: str, log: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _wait(daemon: subprocess.Popen[bytes], host: str) -> bool:
+def is_ready(daemon: subprocess.Popen[bytes], host: str) -> bool:
+    """Wait until it answers; False where it does not."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and daemon.poll() is None:
         if answers(host):
@@ -136,7 +138,8 @@ def _wait(daemon: subprocess.Popen[bytes], host: str) -> bool:
     return False
 
 
-def _stop(daemon: subprocess.Popen[bytes]) -> None:
+def stop(daemon: subprocess.Popen[bytes]) -> None:
+    """End it, and wait until it has ended."""
     daemon.terminate()
     try:
         daemon.wait(_STOP_SECONDS)
@@ -145,7 +148,7 @@ def _stop(daemon: subprocess.Popen[bytes]) -> None:
         daemon.wait()
 
 
-def _end_leftovers(folder: Path) -> None:
+def end_leftovers(folder: Path) -> None:
     """End the processes whose command line names our folder, which no other process has a reason to."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():

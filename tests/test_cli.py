@@ -202,7 +202,14 @@ def test_run_of_an_unknown_image_says_what_was_looked_at(cache: Path) -> None:
 def test_doctor_looks_at_everything(cache: Path) -> None:
     finished = command_line(cache, "doctor", "--json")
     subjects = {item["subject"]: item for item in json.loads(finished.stdout)}
-    assert {"engine docker", "engine podman", "engine oci", "package index", "Debian mirror", "cache"} <= subjects.keys()
+    assert {
+        "engine docker",
+        "engine podman",
+        "engine oci",
+        "package index",
+        "Debian mirror",
+        "cache",
+    } <= subjects.keys()
     assert subjects["package index"]["ok"]
     assert all(item["fix"] for item in subjects.values() if not item["ok"])
 
