@@ -8,6 +8,7 @@ import shutil
 import tarfile
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -38,11 +39,10 @@ from envbuilder.reporter import Timings
 from envbuilder.settings import Settings
 from tests import registry_server
 from tests.asking import free_port, post
+from tests.buildx import folder_with_buildx
 from tests.conftest import BASE, EXAMPLES
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from envbuilder.build_context import Variant
     from envbuilder.engine import BuiltImage
     from envbuilder.image_plan import ImagePlan
@@ -162,6 +162,30 @@ def test_only_the_model_is_made_anew_when_only_the_model_changed(docker_machine:
     assert reused["environment"]
     assert reused["server"]
     assert not reused["model"]
+
+
+@engine
+@network
+def test_buildx_is_used_where_it_is_installed(
+    request: pytest.FixtureRequest, docker_machine: Machine, tmp_path: Path
+) -> None:
+    environ = dict(docker_machine.settings.environ)
+    environ["DOCKER_CONFIG"] = str(folder_with_buildx(request, docker_machine, Path("/")))
+    machine = replace(docker_machine, settings=replace(docker_machine.settings, environ=tuple(environ.items())))
+    with docker_client.opened(machine) as client:
+        program = buildkit.find(client, machine)
+    assert program is not None
+    assert program.command[1:] == ("buildx", "build", "--builder", "default", "--load")
+    shutil.copytree(EXAMPLES / "scale", tmp_path / "buildx")
+    (tmp_path / "buildx/note.txt").write_text(str(time.time_ns()))
+    report = stages.build(
+        tmp_path / "buildx", Choices(engine="docker", base=BASE, tag="envbuilder-test-buildx:1"), machine=machine
+    )
+    assert report.smoke is not None
+    assert docker.find("envbuilder-test-buildx:1", machine=machine) is not None
+    assert 'building with "default" instance' in next(
+        log.read_text() for log in machine.logs.glob("*.log") if report.references[1].rpartition(":")[2] in log.name
+    )
 
 
 @engine
