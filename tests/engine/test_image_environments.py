@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import subprocess
 import tarfile
 from dataclasses import replace
@@ -19,8 +18,9 @@ from envbuilder.engine.docker import client as docker_client
 from envbuilder.errors import EngineMissingError, InvalidFileError, LockMismatchError
 from envbuilder.layer import Entry
 from envbuilder.reproduction import Wish
-from tests.conftest import BASE, EXAMPLES
+from tests.conftest import BASE
 from tests.package_index import wheel
+from tests.small_environment import write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,16 +54,12 @@ def engine_machine(engine: EngineName, machine: Machine, request: pytest.Fixture
 
 @pytest.fixture
 def image(engine: EngineName, engine_machine: Machine, tmp_path: Path) -> str:
-    """An image whose environment holds a wheel of its model."""
-    model = tmp_path / "model"
-    shutil.copytree(EXAMPLES / "scale", model)
+    """An image whose environment is a wheel of its model; nothing in it could load the model, so it is not tried."""
+    model = write_model(tmp_path / "model", f"./wheels/{OWN.name}", python="3.11")
     (model / "wheels").mkdir()
     (model / "wheels" / OWN.name).write_bytes(OWN.data)
-    text = (model / "conda.yaml").read_text()
-    (model / "conda.yaml").write_text(text.replace("- pip:\n", f"- pip:\n  - ./wheels/{OWN.name}\n"))
-    assert OWN.name in (model / "conda.yaml").read_text()
-    tag = f"envbuilder-test-verified-{engine}:1"
-    return stages.build(model, Choices(engine=engine, base=BASE, tag=tag), machine=engine_machine).references[0]
+    choices = Choices(engine=engine, base=BASE, tag=f"envbuilder-test-verified-{engine}:1", smoke=False)
+    return stages.build(model, choices, machine=engine_machine).references[0]
 
 
 def with_file(image: str, path: str, data: bytes, engine: EngineName, machine: Machine) -> str:
@@ -97,7 +93,7 @@ def test_an_image_is_as_locked_and_gives_its_environment_again(
 ) -> None:
     found = verification.verify_image(image, None, engine=engine, machine=engine_machine)
     assert found.deviations == ()
-    assert found.files > 3000
+    assert found.files > 5
     for file in engine_machine.wheels.rglob(OWN.name):
         file.unlink()
     made = reproduction.reproduce_image(image, Wish(prefix=tmp_path / "env"), engine=engine, machine=engine_machine)
