@@ -216,8 +216,8 @@ def test_docker_builds_the_same_files_with_both_builders(
     machine = replace(
         docker_machine, settings=replace(docker_machine.settings, conda_environ=conda_machine.settings.conda_environ)
     )
-    model = write_model(tmp_path / "model", *SPECS)
-    choices = Choices(engine="oci", base=BASE, tag="envbuilder-test-conda:2", rebuild=True)
+    model = write_model(tmp_path / "model", *SPECS, pip=("six==1.16.0",))
+    choices = Choices(engine="oci", base=BASE, tag="envbuilder-test-conda:2", rebuild=True, smoke=False)
     assembled = stages.build(model, choices, machine=machine)
     # Docker is to find out itself what activating sets.
     for record in machine.probes.glob("activation-*.json"):
@@ -226,7 +226,6 @@ def test_docker_builds_the_same_files_with_both_builders(
         model, docker, replace(choices, engine="docker"), machine=machine, timings=Timings(machine.reporter)
     )
     image = build_with(build_context.make(plan, variant=variant, machine=machine), variant, machine)
-    assert docker.try_image(image, plan, machine=machine).example == "answered"
 
     wanted = {path: kind for path, (kind, _) in files_of(assembled, machine).items()}
     contents = {path: content for path, (_, content) in files_of(assembled, machine).items()}
