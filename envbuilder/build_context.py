@@ -16,6 +16,7 @@ from envbuilder import conda_environment, digest, disk, dockerfile, template_fil
 from envbuilder.dockerfile import DockerfileInputs
 from envbuilder.errors import BaseImageError, InvalidFileError, Source, UnreachableError
 from envbuilder.image_plan import (
+    CONTRACT_FILE,
     ENVIRONMENT_PREFIX,
     EXAMPLE_FILE,
     LOCK_FILE,
@@ -230,7 +231,7 @@ def _conda(packages: Iterable[CondaPackage], files: Mapping[str, Path]) -> list[
 
 def _model(plan: ImagePlan) -> list[Entry]:
     entries = plan.model_entries()
-    beside = {EXAMPLE_FILE: "example.json", LOCK_FILE: "conda-lock.yml"}
+    beside = {CONTRACT_FILE: "contract.json", EXAMPLE_FILE: "example.json", LOCK_FILE: "conda-lock.yml"}
     found = _moved((entry for entry in entries if f"/{entry.path}" not in beside), MODEL_DIRECTORY, "model")
     return found + [_renamed(one, beside[f"/{one.path}"]) for one in entries if f"/{one.path}" in beside]
 

@@ -19,7 +19,14 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from envbuilder import dockerfile_check, template_files
 from envbuilder.base_image import REPOSITORY
 from envbuilder.errors import InvalidFileError, Source
-from envbuilder.image_plan import ENVIRONMENT_PREFIX, EXAMPLE_FILE, LOCK_FILE, MODEL_DIRECTORY, SERVER_PREFIX
+from envbuilder.image_plan import (
+    CONTRACT_FILE,
+    ENVIRONMENT_PREFIX,
+    EXAMPLE_FILE,
+    LOCK_FILE,
+    MODEL_DIRECTORY,
+    SERVER_PREFIX,
+)
 from envbuilder.template_set import TemplateSet
 
 if TYPE_CHECKING:
@@ -83,6 +90,7 @@ class DockerfileInputs:
     environment_prefix: str = ENVIRONMENT_PREFIX
     server_prefix: str = SERVER_PREFIX
     model_directory: str = MODEL_DIRECTORY
+    contract_file: str = CONTRACT_FILE
     example_file: str = EXAMPLE_FILE
     lock_file: str = LOCK_FILE
     environ: tuple[tuple[str, str], ...]

@@ -31,6 +31,9 @@ MODEL_DIRECTORY: Final = "/opt/ml/model"
 ENVIRONMENT_PREFIX: Final = "/opt/env"
 SERVER_PREFIX: Final = "/opt/envbuilder"
 EXAMPLE_FILE: Final = "/opt/envbuilder/example.json"
+CONTRACT_FILE: Final = "/opt/envbuilder/contract.json"
+"""What the server knows of MLmodel."""
+
 LOCK_FILE: Final = "/opt/envbuilder/conda-lock.yml"
 """What the environment was made from: for `verify` and `reproduce --from-image`."""
 
@@ -97,10 +100,13 @@ class ImagePlan:
 
     @property
     def model_digest(self) -> Digest:
-        """The digest of the model's files, the request it is tried with, the lock's text and what was asked for."""
+        """The digest of the model's files, what lies beside the server because of them, and what was asked for."""
         example = self.model.example_request
         tried_with = digest.of_bytes(example) if example is not None else None
-        return digest.of_json([self.files.digest, tried_with, digest.of_bytes(self.lock_text), self.spec.digest])
+        contract = digest.of_bytes(self.model.contract)
+        return digest.of_json(
+            [self.files.digest, tried_with, contract, digest.of_bytes(self.lock_text), self.spec.digest]
+        )
 
     @property
     def environment_tag(self) -> str:
@@ -197,13 +203,14 @@ class ImagePlan:
         return RunConfig(user=USER, env=tuple(environ.items()), labels=self.environment_labels)
 
     def model_entries(self) -> tuple[Entry, ...]:
-        """Return the model layer: the model's files, the request it is tried with, and the lock."""
+        """Return the model layer: the model's files, what the server knows of them, the example, and the lock."""
         top = MODEL_DIRECTORY.lstrip("/")
         entries = [Entry(path=top, mode=0o755)]
         entries += [
             Entry(path=f"{top}/{file.path}", mode=0o644, content=self.files.directory / file.path)
             for file in self.files.files
         ]
+        entries.append(Entry(path=CONTRACT_FILE.lstrip("/"), mode=0o644, content=self.model.contract))
         if self.model.example_request is not None:
             entries.append(Entry(path=EXAMPLE_FILE.lstrip("/"), mode=0o644, content=self.model.example_request))
         entries.append(Entry(path=LOCK_FILE.lstrip("/"), mode=0o644, content=self.lock_text))

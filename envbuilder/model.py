@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from envbuilder import example_request
+from envbuilder import example_request, server_contract
 from envbuilder.conda_yaml import CondaYaml
 from envbuilder.errors import InvalidFileError, ModelError, Problem, Source
 from envbuilder.mlmodel import MLmodel
@@ -56,6 +56,8 @@ class Model:
     """A body for `POST /invocations`."""
     example_reason: str
     """Where the request comes from, or why there is none."""
+    contract: bytes = field(repr=False)
+    """What the image's server knows of MLmodel."""
 
     @classmethod
     def read(cls, directory: Path, *, name: str | None = None, shown_as: str | None = None) -> Model:
@@ -69,7 +71,8 @@ class Model:
         root = _find(directory)
         paths = walk(root)
         reader = _Reader(root=root, shown_as=shown_as or str(root), paths=frozenset(paths), problems=Problems())
-        mlmodel = MLmodel.parse(reader.text("MLmodel"), file=reader.name("MLmodel"))
+        text = reader.text("MLmodel")
+        mlmodel = MLmodel.parse(text, file=reader.name("MLmodel"))
         named = mlmodel.python_function
         unsafe = Problems()
         for path in (named.data, named.code):
@@ -102,6 +105,7 @@ class Model:
             wheels=tuple(read_file(paths, path, root=root) for path in sorted(wheels & paths.keys())),
             example_request=body,
             example_reason=reason,
+            contract=server_contract.make(text, file=reader.name("MLmodel")),
         )
 
 

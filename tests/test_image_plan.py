@@ -92,7 +92,9 @@ def test_the_environments_own_image_says_and_sets_nothing_of_a_model(plan: Image
     assert not any("model.digest" in name or "spec.digest" in name for name in told)
 
 
-@pytest.mark.parametrize("part", ["package", "base", "kit", "tool", "name of the base", "model", "example", "spec"])
+@pytest.mark.parametrize(
+    "part", ["package", "base", "kit", "tool", "name of the base", "model", "example", "contract", "spec"]
+)
 def test_each_ingredient_changes_the_content_tag(part: str, plan: ImagePlan) -> None:
     match part:
         case "package":
@@ -111,11 +113,13 @@ def test_each_ingredient_changes_the_content_tag(part: str, plan: ImagePlan) -> 
         case "model":
             (plan.model.directory / "data" / "model.pkl").write_bytes(b"other weights")
             other = replace(plan, files=ModelFiles.read(plan.model.directory))
+        case "contract":
+            other = replace(plan, model=replace(plan.model, contract=b"{}"))
         case _:
             other = replace(plan, model=replace(plan.model, example_request=b"{}"))
     environment, model = plan.content_tag.split("-model-")
     expected: tuple[str | None, str | None]
-    expected = (environment, None) if part in ("model", "example", "spec") else (None, model)
+    expected = (environment, None) if part in ("model", "example", "contract", "spec") else (None, model)
     if part == "package":
         # The lock lies beside the model.
         expected = (None, None)
@@ -207,6 +211,7 @@ def test_the_model_layer_holds_the_models_files(plan: ImagePlan) -> None:
         "opt/ml/model/MLmodel",
         "opt/ml/model/conda.yaml",
         "opt/ml/model/data/model.pkl",
+        "opt/envbuilder/contract.json",
         "opt/envbuilder/conda-lock.yml",
     ]
     assert {entry.mode for entry in entries[1:]} == {0o644}

@@ -128,7 +128,8 @@ def _makers(plan: ImagePlan, base: Image, machine: Machine) -> list[_Maker]:
         )
     )
     example = digest.of_bytes(plan.model.example_request or b"")
-    key = ["model", plan.files.digest, example, digest.of_bytes(plan.lock_text)]
+    contract = digest.of_bytes(plan.model.contract)
+    key = ["model", plan.files.digest, example, contract, digest.of_bytes(plan.lock_text)]
     makers.append(_Maker(key=key, comment="model", write=plan.model_entries, machine=machine))
     return makers
 

@@ -125,7 +125,7 @@ def test_an_image_is_built_tried_named_found_saved_and_serves(
     assert config["Labels"] == dict(plan.labels)
     assert sorted(config["Env"]) == sorted(f"{key}={value}" for key, value in plan.config.env)
     comments = [layer.comment for layer in image.layers if layer.size > 0 and layer.comment != "base"]
-    assert comments == ["environment", "server", "lock", "example", "model"]
+    assert comments == ["environment", "server", "lock", "contract", "example", "model"]
     assert docker.find(name, machine=docker_machine) is None
 
     assert docker.try_image(image, plan, machine=docker_machine).example == "answered"

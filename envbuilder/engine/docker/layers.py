@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from envbuilder import digest
 from envbuilder.engine import BuiltImage, BuiltLayer
-from envbuilder.image_plan import ENVIRONMENT_PREFIX, EXAMPLE_FILE, LOCK_FILE, MODEL_DIRECTORY, SERVER_PREFIX
+from envbuilder.image_plan import (
+    CONTRACT_FILE,
+    ENVIRONMENT_PREFIX,
+    EXAMPLE_FILE,
+    LOCK_FILE,
+    MODEL_DIRECTORY,
+    SERVER_PREFIX,
+)
 
 if TYPE_CHECKING:
     from docker.models.images import Image as EngineImage
@@ -19,6 +26,7 @@ _COMMENTS: Final = {
     ENVIRONMENT_PREFIX: "environment",
     SERVER_PREFIX: "server",
     MODEL_DIRECTORY: "model",
+    CONTRACT_FILE: "contract",
     EXAMPLE_FILE: "example",
     LOCK_FILE: "lock",
 }

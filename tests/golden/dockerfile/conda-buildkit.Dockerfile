@@ -52,6 +52,7 @@ FROM python:3.11-slim@sha256:cae662172fd450bb0cd710a769079c05bfc5d8e35efa6576edc
 COPY --from=build /opt/env /opt/env
 COPY --from=build /opt/envbuilder /opt/envbuilder
 COPY conda-lock.yml /opt/envbuilder/conda-lock.yml
+COPY contract.json /opt/envbuilder/contract.json
 COPY model/ /opt/ml/model/
 
 ENV PATH=/opt/env/bin:/usr/local/bin:/usr/bin:/bin \

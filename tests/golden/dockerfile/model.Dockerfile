@@ -4,6 +4,7 @@
 # All that lies below the model; models with the same lock share it.
 FROM environment:env-0
 COPY conda-lock.yml /opt/envbuilder/conda-lock.yml
+COPY contract.json /opt/envbuilder/contract.json
 COPY model/ /opt/ml/model/
 
 ENV PATH=/opt/env/bin:/usr/local/bin:/usr/bin:/bin \

@@ -58,6 +58,7 @@ RUN --mount=type=secret,id=ca,target=/run/ca.crt,mode=0444 \
 COPY --from=build /opt/env /opt/env
 COPY --from=build /opt/envbuilder /opt/envbuilder
 COPY conda-lock.yml /opt/envbuilder/conda-lock.yml
+COPY contract.json /opt/envbuilder/contract.json
 COPY model/ /opt/ml/model/
 
 ENV PATH=/opt/env/bin:/usr/local/bin:/usr/bin:/bin \

@@ -55,6 +55,7 @@ RUN set -- -o Acquire::Retries=3 -o APT::Install-Recommends=0; \
 COPY --from=build /opt/env /opt/env
 COPY --from=build /opt/envbuilder /opt/envbuilder
 COPY conda-lock.yml /opt/envbuilder/conda-lock.yml
+COPY contract.json /opt/envbuilder/contract.json
 COPY model/ /opt/ml/model/
 
 ENV PATH=/opt/env/bin:/usr/local/bin:/usr/bin:/bin \
