@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .log_format import formatter
 from .settings import InvalidSettingError, Settings
 
 if TYPE_CHECKING:
@@ -36,10 +37,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser(settings).parse_args(arguments)
     if options.command == "try":
         return _try(options)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    _log(settings.log_format)
+    return _predict(options, settings) if options.command == "predict" else _serve(options, settings)
+
+
+def _log(name: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(name))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
     for noisy in ("uvicorn", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    return _predict(options, settings) if options.command == "predict" else _serve(options, settings)
 
 
 def _parser(settings: Settings) -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""The HTTP side: MLflow's scoring routes over a pool of workers."""
+"""The HTTP side: every host's routes over one pool of workers."""
 
 from __future__ import annotations
 
@@ -10,81 +10,139 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from . import content_type
-from .pool import UnavailableError
-from .worker_process import RequestTimeoutError, WorkerDiedError
+from . import azure, content_type, inference_protocol, json_lines, metrics, vertex
+from .metrics import Metrics
+from .observed import Observed
+from .prediction import JSON, Predictor, RefusedError, unavailable
 
 if TYPE_CHECKING:
+    from typing import Callable
+
     from starlette.requests import Request
+    from starlette.types import ASGIApp
 
+    from .contract import Contract
     from .pool import Pool
+    from .prediction import Translate
+    from .settings import Settings
 
-JSON = "application/json"
-TIMEOUT_TEXT = "Request processing time exceeded limit"
+_OK = 200
+_PROBES = ("/", "/ping", "/health", "/livez", "/readyz", "/v2/health/live", "/v2/health/ready")
+_PLAIN = (415, 504)
+"""What MLflow's server answers in plain text."""
 
 
-class BodyTooLargeError(Exception):
-    """The request's body is larger than the limit."""
+def application(pool: Pool, settings: Settings, contract: Contract | None) -> ASGIApp:
+    """Make the ASGI application; `contract` is what the signature says, None where it is not known."""
+    measured = Metrics()
+    predictor = Predictor(pool, settings, measured)
+    measured.watch(pool, predictor)
+    routes = [
+        *_mlflow(predictor),
+        *_operations(pool, measured),
+        *azure.routes(predictor),
+        *inference_protocol.routes(predictor, contract),
+        *_sagemaker(settings),
+        *_vertex(predictor, settings),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _detail, ClientDisconnect: _gone, 500: _bug})
+    paths = {route.path for route in routes if "{" not in route.path}
+    probes = {*_PROBES, *([settings.health_route] if settings.health_route else [])}
+    return Observed(app, measured, token=settings.token, paths=paths, probes=probes)
 
 
-def application(pool: Pool, max_body: int) -> Starlette:
-    """Make the ASGI application."""
+def _mlflow(predictor: Predictor) -> list[Route]:
+    pool = predictor.pool
 
     async def ping(_: Request) -> Response:
-        return Response("\n", media_type=JSON) if pool.is_ready else _unavailable()
+        return Response("\n", media_type=JSON) if pool.is_ready else _refusal(unavailable())
 
     async def version(_: Request) -> Response:
         # MLflow's version in the model's environment, which is known once a worker has imported it.
-        return Response(pool.mlflow_version, media_type=JSON) if pool.mlflow_version else _unavailable()
+        return Response(pool.mlflow_version, media_type=JSON) if pool.mlflow_version else _refusal(unavailable())
 
     async def invocations(request: Request) -> Response:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip()
+        if kind in json_lines.MEDIA_TYPES:
+            return await _answered(predictor, request, json_lines.translated, json_lines.written, kind)
         try:
             media_type = content_type.parse(request.headers.get("content-type"))
-            body = await _body(request, max_body)
-            answer = await pool.ask(media_type, body)
         except content_type.UnsupportedContentTypeError as error:
-            return Response(str(error), 415, media_type="text/plain")
-        except BodyTooLargeError:
-            return _error(413, "BAD_REQUEST", f"The request's body is larger than {max_body} bytes.")
-        except UnavailableError:
-            return _unavailable()
-        except RequestTimeoutError:
-            return Response(TIMEOUT_TEXT, 504, media_type="text/plain")
-        except WorkerDiedError as error:
-            return _error(500, "INTERNAL_ERROR", f"No answer: {error}.")
-        return Response(answer.body, answer.status, media_type=JSON)
+            return _refusal(RefusedError(415, "BAD_REQUEST", str(error)))
+        return await _answered(predictor, request, lambda body: (media_type, body))
 
-    return Starlette(
-        routes=[
-            Route("/ping", ping),
-            Route("/health", ping),
-            Route("/version", version),
-            Route("/invocations", invocations, methods=["POST"]),
-        ],
-        exception_handlers={HTTPException: _detail, ClientDisconnect: _gone, 500: _bug},
-    )
+    return [
+        Route("/ping", ping),
+        Route("/health", ping),
+        Route("/version", version),
+        Route("/invocations", invocations, methods=["POST"]),
+    ]
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise BodyTooLargeError
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise BodyTooLargeError
-        chunks.append(chunk)
-    return b"".join(chunks)
+def _operations(pool: Pool, measured: Metrics) -> list[Route]:
+    async def alive(_: Request) -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    async def ready(_: Request) -> Response:
+        return Response("ok\n", media_type="text/plain") if pool.is_ready else _refusal(unavailable())
+
+    async def told(_: Request) -> Response:
+        return Response(measured.to_text(), headers={"content-type": metrics.CONTENT_TYPE})
+
+    return [Route("/livez", alive), Route("/readyz", ready), Route("/metrics", told)]
 
 
-def _error(status: int, code: str, message: str) -> Response:
-    return JSONResponse({"error_code": code, "message": message}, status)
+def _sagemaker(settings: Settings) -> list[Route]:
+    async def execution_parameters(_: Request) -> Response:
+        # A batch transform asks once how it may send: as many requests at a time as there are workers.
+        return JSONResponse(
+            {
+                "MaxConcurrentTransforms": settings.workers,
+                "BatchStrategy": "MULTI_RECORD",
+                "MaxPayloadInMB": max(1, min(100, settings.max_body // 1_000_000)),
+            }
+        )
+
+    return [Route("/execution-parameters", execution_parameters)]
 
 
-def _unavailable() -> Response:
-    body = {"error_code": "TEMPORARILY_UNAVAILABLE", "message": "No worker has the model loaded; try again shortly."}
-    return JSONResponse(body, 503, headers={"retry-after": "1"})
+def _vertex(predictor: Predictor, settings: Settings) -> list[Route]:
+    async def predict(request: Request) -> Response:
+        return await _answered(predictor, request, vertex.translated)
+
+    async def health(_: Request) -> Response:
+        return Response("ok\n") if predictor.pool.is_ready else _refusal(unavailable())
+
+    routes = []
+    if settings.predict_route and settings.predict_route != "/invocations":
+        routes.append(Route(settings.predict_route, predict, methods=["POST"]))
+    if settings.health_route and settings.health_route not in _PROBES:
+        routes.append(Route(settings.health_route, health))
+    return routes
+
+
+async def _answered(
+    predictor: Predictor,
+    request: Request,
+    translate: Translate,
+    write: Callable[[bytes], bytes] | None = None,
+    kind: str = JSON,
+) -> Response:
+    """Answer as MLflow's server does, with `write` for what is well."""
+    try:
+        answer = await predictor.predict(request, translate)
+    except RefusedError as refused:
+        return _refusal(refused)
+    if write is not None and answer.status == _OK:
+        return Response(write(answer.body), media_type=kind)
+    return Response(answer.body, answer.status, media_type=JSON)
+
+
+def _refusal(refused: RefusedError) -> Response:
+    if refused.status in _PLAIN:
+        return Response(refused.message, refused.status, media_type="text/plain")
+    body = {"error_code": refused.code, "message": refused.message}
+    return JSONResponse(body, refused.status, headers=refused.headers)
 
 
 async def _detail(_: Request, error: Exception) -> Response:
@@ -99,4 +157,4 @@ async def _gone(_: Request, __: Exception) -> Response:
 
 
 async def _bug(_: Request, __: Exception) -> Response:
-    return _error(500, "INTERNAL_ERROR", "Internal Server Error")
+    return JSONResponse({"error_code": "INTERNAL_ERROR", "message": "Internal Server Error"}, 500)

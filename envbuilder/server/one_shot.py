@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from . import content_type, front, runner
+from . import content_type, prediction, runner
 from .pool import Pool
 from .worker_process import Answer, RequestTimeoutError, WorkerDiedError
 
@@ -36,7 +36,7 @@ async def predict(settings: Settings, environment: Mapping[str, str], header: st
             return _refused(500, "INTERNAL_ERROR", f"The model does not load: {pool.failed.result().what}")
         return await pool.ask(media_type, body)
     except RequestTimeoutError:
-        return _refused(504, "DEADLINE_EXCEEDED", front.TIMEOUT_TEXT)
+        return _refused(504, "DEADLINE_EXCEEDED", prediction.TIMEOUT_TEXT)
     except WorkerDiedError as error:
         return _refused(500, "INTERNAL_ERROR", f"No answer: {error}.")
     finally:

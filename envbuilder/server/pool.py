@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .worker_process import Answer, Failure, LoadFailedError, RequestTimeoutError, WorkerProcess
@@ -19,7 +20,6 @@ FIRST_DELAY = 0.1
 LONGEST_DELAY = 30.0
 STEADY = 10.0
 """A worker that lived this many seconds is replaced at once, without a delay."""
-MOST_WAITING = 1000
 
 log = logging.getLogger("envbuilder.server")
 
@@ -37,6 +37,10 @@ class Pool:
         self.loaded = asyncio.Event()
         """Set when the first worker has loaded the model."""
         self.mlflow_version: str | None = None
+        self.size = settings.workers
+        self.restarts = 0
+        self.load_seconds = 0.0
+        """What loading the model took last."""
         self._settings = settings
         self._environment = environment
         self._started: set[WorkerProcess] = set()
@@ -56,6 +60,16 @@ class Pool:
         return not all(worker.is_doomed for worker in self._ready)
 
     @property
+    def ready(self) -> int:
+        """The number of workers that have the model loaded."""
+        return sum(not worker.is_doomed for worker in self._ready)
+
+    @property
+    def waiting(self) -> int:
+        """The number of requests that wait for a worker."""
+        return len(self._waiting)
+
+    @property
     def pids(self) -> set[int]:
         """The processes that are this pool's to reap."""
         return {worker.pid for worker in self._started}
@@ -66,8 +80,10 @@ class Pool:
         Raises UnavailableError, WorkerDiedError or RequestTimeoutError.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.request_timeout
+        begun = loop.time()
+        deadline = begun + self._settings.request_timeout
         worker = await self._take(deadline)
+        taken = loop.time()
         # Waiting in line counts for the client's patience, not for the worker's: one that is merely late is not
         # killed, so the exchange goes on by itself when its client is gone.
         exchange = loop.create_task(self._exchange(worker, content_type, body))
@@ -76,7 +92,7 @@ class Pool:
         done, _ = await asyncio.wait({exchange}, timeout=max(0.0, deadline - loop.time()))
         if not done:
             raise RequestTimeoutError
-        return exchange.result()
+        return replace(exchange.result(), queue_seconds=taken - begun, predict_seconds=loop.time() - taken)
 
     async def close(self) -> None:
         """End all workers."""
@@ -107,7 +123,7 @@ class Pool:
             worker = self._idle.popleft()
             if not worker.is_doomed:
                 return worker
-        if not self.is_ready or len(self._waiting) >= MOST_WAITING:
+        if not self.is_ready or len(self._waiting) >= self._settings.max_waiting:
             raise UnavailableError
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[WorkerProcess] = loop.create_future()
@@ -152,10 +168,12 @@ class Pool:
                 if not self.loaded.is_set() and failures >= self._settings.load_attempts and not self.failed.done():
                     self.failed.set_result(error.failure)
                 continue
-            log.info("worker %d has loaded the model in %.1f s", worker.pid, loop.time() - started)
+            self.load_seconds = loop.time() - started
+            log.info("worker %d has loaded the model in %.1f s", worker.pid, self.load_seconds)
             started, failures = loop.time(), 0
             await worker.ended.wait()
             self._remove(worker)
+            self.restarts += 1
             log.warning("worker %d %s; it is replaced", worker.pid, worker.how_it_ended())
             if loop.time() - started >= STEADY:
                 delay = 0.0

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from . import front, runner
+from . import contract, front, runner
+from .patience import Patient
 from .pool import Pool
 
 if TYPE_CHECKING:
@@ -45,8 +46,10 @@ class _Server(uvicorn.Server):
 async def serve(settings: Settings, environment: Mapping[str, str], uds: str | None) -> Failure | None:
     """Serve until a stop signal; returns why the model could not be loaded, if that ended it."""
     pool = Pool(settings, environment)
+    Patient.header_seconds = settings.header_timeout
     config = uvicorn.Config(
-        front.application(pool, settings.max_body),
+        front.application(pool, settings, contract.find(environment)),
+        http=Patient,
         uds=uds,
         log_config=None,
         access_log=False,

@@ -39,6 +39,10 @@ class Answer:
 
     status: int
     body: bytes
+    queue_seconds: float = 0.0
+    """What the request waited for a worker."""
+    predict_seconds: float = 0.0
+    """What the worker took."""
 
 
 class LoadFailedError(Exception):
