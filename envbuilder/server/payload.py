@@ -1,14 +1,20 @@
 """A request's bytes as the value that a model's `predict` takes: MLflow's JSON forms, CSV and Parquet.
 
 Where the environment's MLflow has the parsers of the 2.0 protocol they are used, so that types and messages are that
-version's own; older ones get the same protocol from here.
+version's own; older ones get the same protocol from here, and environments without MLflow from `conversion`.
 """
 
 import base64
 import importlib
 import io
 import json
+import os
 from typing import Any, Dict, NamedTuple, Optional
+
+from . import conversion, losses
+from .contract import Contract
+from .invalid_input import InvalidInputError
+from .schema import Metadata
 
 DATAFRAME_FORMS = ("dataframe_records", "dataframe_split")
 TENSOR_FORMS = ("instances", "inputs")
@@ -40,16 +46,13 @@ class Request(NamedTuple):
     """Whether it came in an LLM's form, whose answer is not wrapped either."""
 
 
-class InvalidInputError(Exception):
-    """The request is not what the protocol or the model's signature asks for; `code` is MLflow's."""
-
-    def __init__(self, message: str, *, code: str = "BAD_REQUEST") -> None:
-        super().__init__(message)
-        self.code = code
-
-
-def parse(content_type: str, body: bytes, metadata: Any) -> Request:  # noqa: ANN401 - MLflow's, of any version
-    """Read a request for the model that `metadata` describes."""
+def parse(
+    content_type: str,
+    body: bytes,
+    metadata: Any,  # noqa: ANN401 - MLflow's, of any version
+    contract: Optional[Contract] = None,
+) -> Request:
+    """Read a request for the model that `metadata` describes; with its contract, refuse what would be lost."""
     schema = metadata.get_input_schema() if metadata is not None else None
     if content_type == "text/csv":
         return Request(_csv(body, schema), None, is_llm=False)
@@ -68,17 +71,21 @@ def parse(content_type: str, body: bytes, metadata: Any) -> Request:  # noqa: AN
                 code="INVALID_PARAMETER_VALUE",
             )
         return Request(forms["inputs"], params, is_llm=False)
-    return Request(_data(forms, schema), params, is_llm=False)
+    if contract is not None and len(forms) == 1 and os.environ.get("ENVBUILDER_STRICT_MLFLOW") != "1":
+        losses.check(*next(iter(forms.items())), contract)
+    return Request(_data(forms, schema, is_own=isinstance(metadata, Metadata)), params, is_llm=False)
 
 
 def _fields(body: bytes) -> Dict[str, Any]:
     try:
         fields = json.loads(body)
     except ValueError as error:  # not JSON, or not UTF-8
+        where = f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else "not UTF-8"
         raise InvalidInputError(
-            "Invalid input. Ensure that input is a valid JSON formatted string."
-            f" Error: '{error!r}'\nInput: \n{body!r}\n",
+            f"Invalid input. Ensure that input is a valid JSON formatted string. Error: '{where}'",
         ) from error
+    except RecursionError as error:
+        raise InvalidInputError("Invalid input. The JSON is nested too deeply.") from error
     if isinstance(fields, dict):
         return fields
     if isinstance(fields, list):
@@ -93,12 +100,14 @@ def _llm(fields: Dict[str, Any], metadata: Any) -> Request:  # noqa: ANN401
     return Request(data, {key: value for key, value in fields.items() if key in names}, is_llm=True)
 
 
-def _data(forms: Dict[str, Any], schema: Any) -> Any:  # noqa: ANN401
+def _data(forms: Dict[str, Any], schema: Any, *, is_own: bool) -> Any:  # noqa: ANN401
     if len(forms) != 1:
         raise InvalidInputError(
             f"{REQUIRED}. Received dictionary with input fields: {list(forms)}. {PROTOCOL_CHANGE}",
         )
     ((form, value),) = forms.items()
+    if is_own:
+        return (conversion.tensors if form in TENSOR_FORMS else conversion.frame)(form, value, schema)
     try:
         parsers = importlib.import_module("mlflow.utils.proto_json_utils")
         from_json = parsers.dataframe_from_parsed_json
@@ -187,7 +196,7 @@ def _csv(body: bytes, schema: Any) -> Any:  # noqa: ANN401
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInputError(
-            f"Invalid input. Ensure that input is a valid UTF-8 encoded string. Error: '{error!r}'",
+            f"Invalid input. Ensure that input is a valid UTF-8 encoded string. Error: '{error.reason}'",
         ) from error
     try:
         dtypes = dict(zip(_names(schema), schema.pandas_types())) if schema is not None else None  # noqa: B905

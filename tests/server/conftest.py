@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 REQUIREMENTS = ("mlflow-skinny==3.17.2", "scikit-learn", "pandas==3.1.1", "numpy==2.4.6", "cloudpickle==3.1.2")
 
+BARE = ("scikit-learn==1.7.2", "skops", "pandas==3.1.1", "numpy==2.4.6", "cloudpickle==3.1.2", "pyarrow")
+OTHERS = ("lightgbm", "onnxruntime", "xgboost-cpu")
+
+
+@pytest.fixture(scope="session")
+def bare_python(request: pytest.FixtureRequest) -> str:
+    """The interpreter of an environment with the models' libraries and without MLflow."""
+    if sys.version_info < (3, 11):
+        pytest.skip("the models' packages need Python 3.11")
+    return str(kept_python(request, "server-bare-environment", BARE + OTHERS))
+
 
 @pytest.fixture(scope="session")
 def model_python(request: pytest.FixtureRequest) -> str:

@@ -3,12 +3,13 @@
 import importlib
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 
-def main(worker: str, models: str, output: int) -> None:
+def main(worker: str, models: str, contracts: str, output: int) -> None:
     spec = importlib.util.spec_from_file_location("worker", worker)
     assert spec is not None
     assert spec.loader is not None
@@ -22,10 +23,11 @@ def main(worker: str, models: str, output: int) -> None:
             case = json.loads(line)
             name = case["model"]
             if name not in loaded:
+                os.environ["ENVBUILDER_CONTRACT"] = str(Path(contracts, name + ".json"))
                 loaded[name] = scoring.load(str(Path(models, name)))
             status, body = scoring.answer(loaded[name], case["content_type"], bytes.fromhex(case["body"]))
             answers.write(json.dumps({"status": status, "body": body.decode()}) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envbuilder import server_contract
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -111,13 +113,20 @@ def environment_for(model: Path | str, model_python: str, **more: str) -> dict[s
     return {**kept, **own, **more}
 
 
+def write_contract(model: Path, path: Path) -> dict[str, str]:
+    """Write what an image has beside its server; returns the variable that names it."""
+    path.write_bytes(server_contract.make((model / "MLmodel").read_bytes(), file="MLmodel"))
+    return {"ENVBUILDER_CONTRACT": str(path)}
+
+
 def start(
     model: Path, model_python: str, folder: Path, *arguments: str, wrap: tuple[str, ...] = (), **environment: str
 ) -> Served:
     """Start a server in a folder that nobody can write to."""
     mark, port, log = uuid.uuid4().hex, free_port(), folder / f"{model.name}-{uuid.uuid4().hex[:6]}.log"
     command = (*wrap, sys.executable, "-m", "envbuilder.server", "serve", "--host", "127.0.0.1", "--port", str(port))
-    env = environment_for(model, model_python, **{MARK: mark}, **environment)
+    env = environment_for(model, model_python, **{MARK: mark, **write_contract(model, log.with_suffix(".json"))})
+    env.update(environment)
     with log.open("wb") as output:
         process = subprocess.Popen((*command, *arguments), stdout=output, stderr=output, env=env, cwd="/proc")
     return Served(process, port, mark, log)

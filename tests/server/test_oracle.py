@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envbuilder.server import content_type
-from tests.server.served import ROOT
+from tests.server.served import ROOT, end, start, write_contract
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,10 @@ WORKER = ROOT / "envbuilder" / "server" / "worker.py"
 DIFFERENCES: dict[tuple[str, str | None, str], str] = {
     ("named_double", None, "no content type"): "a missing header is refused with 415; there the server fails with 500",
     ("out", "application/json", "df"): "NaN is not JSON: null",
+    ("all_types", "application/json", "boolean=None"): "null is not False: refused",
+    ("all_types", "application/json", "boolean='x'"): "a text is not True: refused",
+    ("all_types", "application/json", "integer=1.5"): "1.5 is not 1: refused",
+    ("all_types", "application/json", "datetime=0"): "a number is no date: refused",
     ("out", "application/json", "nan"): "NaN and Infinity are not JSON: null",
 }
 
@@ -46,8 +50,8 @@ def _request(case: dict[str, Any]) -> tuple[str, bytes] | str:
 
 
 @pytest.mark.skipif(not CASES.is_file(), reason=f"no recorded answers at {CASES.parent}")
-def test_answers_are_those_of_mlflows_server(model_python: str) -> None:
-    cases = [case for case in map(json.loads, CASES.read_text().splitlines()) if "path" not in case]
+def test_answers_are_those_of_mlflows_server(model_python: str, tmp_path: Path) -> None:
+    cases = _cases()
     answers: list[tuple[int, Any]] = []
     asked = []
     for case in cases:
@@ -57,8 +61,38 @@ def test_answers_are_those_of_mlflows_server(model_python: str) -> None:
             asked.append(
                 (len(answers) - 1, {"model": case["model"], "content_type": request[0], "body": request[1].hex()})
             )
-    for (index, _), answer in zip(asked, _run(model_python, [case for _, case in asked]), strict=True):
+    for (index, _), answer in zip(asked, _run(model_python, [case for _, case in asked], tmp_path), strict=True):
         answers[index] = answer
+    _compare(cases, answers)
+
+
+@pytest.mark.skipif(not CASES.is_file(), reason=f"no recorded answers at {CASES.parent}")
+def test_answers_over_http_are_the_same_without_mlflow_in_the_environment(bare_python: str, tmp_path: Path) -> None:
+    cases = _cases()
+    answers: dict[int, tuple[int, Any]] = {}
+    for model in dict.fromkeys(case["model"] for case in cases):
+        served = start(MODELS / model, bare_python, tmp_path)
+        try:
+            served.wait_ready()
+            for index, case in enumerate(cases):
+                if case["model"] == model:
+                    answers[index] = _ask(served, case)
+        finally:
+            end(served)
+    _compare(cases, [answers[index] for index in range(len(cases))])
+
+
+def _cases() -> list[dict[str, Any]]:
+    return [case for case in map(json.loads, CASES.read_text().splitlines()) if "path" not in case]
+
+
+def _ask(served: Served, case: dict[str, Any]) -> tuple[int, Any]:
+    headers = {} if case["content_type"] is None else {"content-type": case["content_type"]}
+    status, sent, body = served.request("POST", "/invocations", _read(case["request"]), headers)
+    return status, json.loads(body) if sent["content-type"] == "application/json" else body.decode()
+
+
+def _compare(cases: list[dict[str, Any]], answers: list[tuple[int, Any]]) -> None:
     differing, same_text = {}, 0
     for case, (status, body) in zip(cases, answers, strict=True):
         if _comparable(case["status"], case["body"]) != _comparable(status, body):
@@ -89,11 +123,13 @@ def _without_trace(body: object) -> object:
     return {key: value for key, value in body.items() if key != "stack_trace"} if isinstance(body, dict) else body
 
 
-def _run(model_python: str, cases: list[dict[str, Any]]) -> list[tuple[int, Any]]:
+def _run(model_python: str, cases: list[dict[str, Any]], folder: Path) -> list[tuple[int, Any]]:
     reading, writing = os.pipe()
     script = Path(__file__).with_name("run_cases.py")
+    for model in {case["model"] for case in cases}:
+        write_contract(MODELS / model, folder / f"{model}.json")
     process = subprocess.Popen(
-        (model_python, "-I", str(script), str(WORKER), str(MODELS), str(writing)),
+        (model_python, "-I", str(script), str(WORKER), str(MODELS), str(folder), str(writing)),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
