@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
+WORKER = ROOT / "envbuilder" / "server" / "worker.py"
 MARK = "ENVBUILDER_TEST_MARK"
 
 # As PID 1 the front gets the orphans of its container; as a subreaper it gets those of its descendants.
@@ -141,3 +142,27 @@ def end(served: Served) -> None:
     for pid in served.processes():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def run_cases(
+    python: str, models: Path, cases: list[dict[str, Any]], folder: Path, **environment: str
+) -> list[tuple[int, Any]]:
+    """Have a worker's code answer `cases` (model, content type, body in hex) in one process, without a front."""
+    reading, writing = os.pipe()
+    script = Path(__file__).with_name("run_cases.py")
+    for model in {case["model"] for case in cases}:
+        write_contract(models / model, folder / f"{model}.json")
+    process = subprocess.Popen(
+        (python, "-I", str(script), str(WORKER), str(models), str(folder), str(writing)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        pass_fds=(writing,),
+        env={**environment_for(models, python), **environment},
+    )
+    os.close(writing)
+    _, errors = process.communicate("".join(json.dumps(case) + "\n" for case in cases).encode())
+    with os.fdopen(reading) as answers:
+        found = [json.loads(line) for line in answers]
+    assert process.returncode == 0, errors.decode()
+    return [(answer["status"], json.loads(answer["body"])) for answer in found]

@@ -3,14 +3,13 @@ from __future__ import annotations
 import ast
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from envbuilder.server import content_type
-from tests.server.served import ROOT, end, start, write_contract
+from tests.server.served import ROOT, end, run_cases, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +21,6 @@ pytestmark = [pytest.mark.process, pytest.mark.network]
 SHARED = Path(os.environ.get("ENVBUILDER_SHARED") or ROOT.parent / "shared")
 CASES = SHARED / "oracle" / "cases-3.17.2.jsonl"
 MODELS = SHARED / "oracle" / "models-3.17.2"
-WORKER = ROOT / "envbuilder" / "server" / "worker.py"
 
 # Where the answers differ from those of MLflow's server on purpose: (model, content type, note or request) -> reason.
 DIFFERENCES: dict[tuple[str, str | None, str], str] = {
@@ -61,7 +59,9 @@ def test_answers_are_those_of_mlflows_server(model_python: str, tmp_path: Path) 
             asked.append(
                 (len(answers) - 1, {"model": case["model"], "content_type": request[0], "body": request[1].hex()})
             )
-    for (index, _), answer in zip(asked, _run(model_python, [case for _, case in asked], tmp_path), strict=True):
+    for (index, _), answer in zip(
+        asked, run_cases(model_python, MODELS, [case for _, case in asked], tmp_path), strict=True
+    ):
         answers[index] = answer
     _compare(cases, answers)
 
@@ -121,25 +121,3 @@ def _comparable(status: int, body: object) -> object:
 def _without_trace(body: object) -> object:
     """Stack traces are not sent to clients."""
     return {key: value for key, value in body.items() if key != "stack_trace"} if isinstance(body, dict) else body
-
-
-def _run(model_python: str, cases: list[dict[str, Any]], folder: Path) -> list[tuple[int, Any]]:
-    reading, writing = os.pipe()
-    script = Path(__file__).with_name("run_cases.py")
-    for model in {case["model"] for case in cases}:
-        write_contract(MODELS / model, folder / f"{model}.json")
-    process = subprocess.Popen(
-        (model_python, "-I", str(script), str(WORKER), str(MODELS), str(folder), str(writing)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(writing,),
-    )
-    os.close(writing)
-    assert process.stdin is not None
-    with process.stdin as requests:
-        requests.write("".join(json.dumps(case) + "\n" for case in cases).encode())
-    with os.fdopen(reading) as answers:
-        found = [json.loads(line) for line in answers]
-    assert process.wait() == 0
-    return [(answer["status"], json.loads(answer["body"])) for answer in found]
