@@ -120,6 +120,6 @@ def _code(folder: Traversable, path: str) -> list[tuple[str, bytes]]:
         inside = f"{path}/{item.name}"
         if item.is_dir() and item.name not in (_REQUIREMENTS, "__pycache__"):
             found += _code(item, inside)
-        elif item.is_file() and item.name.endswith(".py"):
+        elif item.is_file() and item.name.endswith((".py", ".html")):
             found.append((inside, item.read_bytes()))
     return found

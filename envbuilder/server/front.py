@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -10,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from . import azure, content_type, inference_protocol, json_lines, metrics, vertex
+from . import azure, content_type, descriptions, inference_protocol, json_lines, metrics, vertex
 from .metrics import Metrics
 from .observed import Observed
 from .prediction import JSON, Predictor, RefusedError, unavailable
@@ -42,6 +43,7 @@ def application(pool: Pool, settings: Settings, contract: Contract | None) -> AS
         *_operations(pool, measured),
         *azure.routes(predictor),
         *inference_protocol.routes(predictor, contract),
+        *descriptions.routes(contract, settings, Path(settings.example)),
         *_sagemaker(settings),
         *_vertex(predictor, settings),
     ]

@@ -48,6 +48,8 @@ class Settings:
     predict_route: str = ""
     """Vertex AI's own name of the route for predictions; empty elsewhere."""
     health_route: str = ""
+    example: str = "/opt/envbuilder/example.json"
+    """A request that the model was tried with; it may be absent."""
     service_name: str = "ML service"
     """What Azure's description of the service is headed with."""
 
@@ -73,6 +75,7 @@ class Settings:
             log_format=_one_of(environment, "ENVBUILDER_LOG_FORMAT", FORMATS),
             predict_route=_route(environment, "AIP_PREDICT_ROUTE"),
             health_route=_route(environment, "AIP_HEALTH_ROUTE"),
+            example=environment.get("ENVBUILDER_EXAMPLE") or cls.example,
             service_name=environment.get("SERVICE_NAME") or cls.service_name,
         )
 
