@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from envbuilder import (
     diagnosis,
     engine_choice,
+    fleet,
     model_environment,
     reproduction,
     spec_diff,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from envbuilder.engine import Running
     from envbuilder.environment_spec import EnvironmentSpec
     from envbuilder.finding import Finding
+    from envbuilder.fleet import FleetReport
     from envbuilder.lockfile import Lockfile
     from envbuilder.reproduction import Reproduction
     from envbuilder.spec_diff import Difference
@@ -43,6 +45,7 @@ __all__ = [
     "Wish",
     "Workspace",
     "build",
+    "build_all",
     "diff",
     "doctor",
     "lock",
@@ -93,6 +96,12 @@ def render(
 def build(model: str | Path, choices: Choices = _NO_CHOICES, *, machine: Machine | None = None) -> BuildReport:
     """Build an image that serves the model, try it, and name it."""
     return stages.build(model, choices, machine=machine or this_machine())
+
+
+def build_all(given: str, choices: Choices = _NO_CHOICES, *, machine: Machine | None = None) -> FleetReport:
+    """Build all models that a file lists or `models:/…` names; each one's outcome says what became of it."""
+    machine = machine or this_machine()
+    return fleet.build(fleet.members(given, machine=machine), choices, machine=machine)
 
 
 def run(

@@ -6,7 +6,7 @@ Anything that is not an `EnvBuilderError` is a bug of envbuilder itself (exit co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from envbuilder.secret import visible
 
@@ -56,6 +56,18 @@ class EnvBuilderError(Exception):
             (Problem(what=what, where=where, fix=fix),) if isinstance(what, str) else what
         )
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the failure in the types of JSON."""
+        problems = [
+            {
+                "what": problem.what,
+                "where": None if problem.where is None else {"file": problem.where.file, "key": problem.where.key},
+                "fix": problem.fix,
+            }
+            for problem in self.problems
+        ]
+        return {"kind": self.kind, "exit_code": self.exit_code, "problems": problems}
 
 
 class InvalidFileError(EnvBuilderError):

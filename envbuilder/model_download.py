@@ -22,6 +22,10 @@ from envbuilder.model_failure import FailedError, Failure, failure_of
 from envbuilder.model_place import Request, keep_login, list_files, locate, repository_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from _typeshed import DataclassInstance
+
     from envbuilder.model_place import Place
 
 _ALWAYS: Final = {
@@ -90,7 +94,7 @@ class Progress:
         while not pause.wait(_TICK):
             self.tick()
 
-    def finish(self, result: Answer | Failure) -> NoReturn:
+    def finish(self, result: DataclassInstance) -> NoReturn:
         """Give the result and end the program, whatever its threads and those of MLflow still do."""
         with self.last_word, os.fdopen(self.answers, "wb") as stream:
             stream.write(json.dumps({type(result).__name__: asdict(result)}).encode())
@@ -183,6 +187,11 @@ def _fetch(repository: Any, path: str, target: Path) -> None:  # noqa: ANN401 - 
 
 def main() -> None:
     """Answer the request on standard input."""
+    serve(answer)
+
+
+def serve(answer: Callable[[Request, Progress], DataclassInstance]) -> NoReturn:
+    """Answer the request on standard input with what the function returns."""
     progress = Progress(answers=os.dup(1), events=os.dup(2))
     # What MLflow prints is for nobody, and may hold URLs with credentials.
     nothing = os.open(os.devnull, os.O_WRONLY)

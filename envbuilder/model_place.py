@@ -72,7 +72,7 @@ def locate(request: Request) -> Place:
         return Place(request.location)
     from mlflow import MlflowClient  # noqa: PLC0415 - half a second, and often missing
 
-    _check_store(os.environ["MLFLOW_TRACKING_URI"])
+    check_store(os.environ["MLFLOW_TRACKING_URI"])
     client = MlflowClient()
     if request.kind == "run":
         return _of_run(client, request.name, request.path)
@@ -81,7 +81,7 @@ def locate(request: Request) -> Place:
     return _of_version(client, request)
 
 
-def _check_store(uri: str) -> None:
+def check_store(uri: str) -> None:
     """Raise FailedError where a store of files does not exist: MLflow would make it."""
     parts = urlsplit(uri)
     is_files = parts.scheme in ("", "file") and uri not in ("databricks", "databricks-uc", "uc")

@@ -20,7 +20,9 @@ from envbuilder.errors import ModelError, Source, UnreachableError
 from envbuilder.model_download import Answer
 from envbuilder.model_failure import Failure, error_of
 from envbuilder.model_files import ModelFiles
+from envbuilder.model_pattern import Registered
 from envbuilder.model_place import Request
+from envbuilder.model_uri import ModelUri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,11 +31,11 @@ if TYPE_CHECKING:
 
     from envbuilder.digest import Digest
     from envbuilder.machine import Machine
-    from envbuilder.model_uri import ModelUri
 
 _MEGABYTE: Final = 1_000_000
 _START: Final = (
-    "import json, sys; sys.path += json.loads(sys.argv[1]); from envbuilder.model_download import main; main()"
+    "import json, sys; from importlib import import_module; sys.path += json.loads(sys.argv[1]); "
+    "import_module(sys.argv[2]).main()"
 )
 """Run isolated, so that nothing is imported from the current directory, but with the packages that are found here."""
 
@@ -92,6 +94,30 @@ def fetch(uri: ModelUri, *, machine: Machine) -> FetchedModel:
     record = {"uri": str(uri), "key": answer.key, "location": asdict(location)}
     disk.write_file(note, json.dumps(record).encode())
     return FetchedModel(directory=_directory(found, machine), digest=found, location=location)
+
+
+def registered(*, machine: Machine) -> tuple[Registered, ...]:
+    """Return the models that are registered with the tracking server; raises what `fetch` does."""
+    uri = ModelUri(kind="artifacts", location="models:/")
+    if machine.settings.offline:
+        raise UnreachableError(
+            "`--offline` forbids to ask which models are registered",
+            where=Source(file=str(uri)),
+            fix="run without `--offline`, or list the models in a file",
+        )
+    request = Request(
+        kind="registered",
+        name="",
+        selector="",
+        path="",
+        location="",
+        server=_server(uri, machine),
+        directory="",
+        known="",
+        max_files=model_files.MAX_FILES,
+    )
+    found = _run("envbuilder.model_listing", request, uri, machine)["models"]
+    return tuple(Registered(name=name, aliases=tuple(aliases)) for name, aliases in found)
 
 
 def _server(uri: ModelUri, machine: Machine) -> str:
@@ -169,7 +195,8 @@ def _ask(uri: ModelUri, server: str, folder: Path, machine: Machine) -> tuple[An
         known=str(machine.models / "known"),
         max_files=model_files.MAX_FILES,
     )
-    answer = _run(request, uri, machine)
+    fields = _run("envbuilder.model_download", request, uri, machine)
+    answer = Answer(**{**fields, "files": tuple((path, size) for path, size in fields["files"])})
     if not answer.is_known:
         return answer, _keep(answer, directory, folder, machine)
     found = _known(answer.key, machine)
@@ -181,8 +208,8 @@ def _ask(uri: ModelUri, server: str, folder: Path, machine: Machine) -> tuple[An
     return _ask(uri, server, folder, machine)
 
 
-def _run(request: Request, uri: ModelUri, machine: Machine) -> Answer:
-    """Run the program that talks to MLflow."""
+def _run(program: str, request: Request, uri: ModelUri, machine: Machine) -> dict[str, Any]:
+    """Run a program that talks to MLflow, and return the fields of its answer."""
     settings = machine.settings
     environ = settings.program_environ()
     if settings.ca_file is not None:
@@ -190,7 +217,7 @@ def _run(request: Request, uri: ModelUri, machine: Machine) -> Answer:
     environ.update(settings.model_store_environ)
     import_path = json.dumps([path for path in sys.path if Path(path).is_absolute()])
     finished = process.run(
-        (sys.executable, "-I", "-c", _START, import_path),
+        (sys.executable, "-I", "-c", _START, import_path, program),
         environ=environ,
         stdin=json.dumps(asdict(request)).encode(),
         on_line=_progress(machine),
@@ -210,7 +237,8 @@ def _run(request: Request, uri: ModelUri, machine: Machine) -> Answer:
     if kind == Failure.__name__:
         failure = Failure(**{**fields, "near": tuple(fields["near"])})
         raise error_of(failure, uri, server=request.server, cache=machine.models)
-    return Answer(**{**fields, "files": tuple((path, size) for path, size in fields["files"])})
+    answer: dict[str, Any] = fields
+    return answer
 
 
 def _progress(machine: Machine) -> Callable[[str], None]:

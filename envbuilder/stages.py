@@ -29,6 +29,7 @@ from envbuilder.image_plan import ImagePlan
 from envbuilder.image_reference import ImageReference
 from envbuilder.lockfile import Lockfile
 from envbuilder.locking import Place
+from envbuilder.model import Model
 from envbuilder.model_files import ModelFiles
 from envbuilder.oci_image import Platform
 from envbuilder.publishing import Destination
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from envbuilder.gpu_needs import GpuNeeds
     from envbuilder.locked import Lock
     from envbuilder.machine import Machine
-    from envbuilder.model import Model
     from envbuilder.registry.push import Pushed
     from envbuilder.smoke import SmokeReport
     from envbuilder.system_needs import SystemNeeds
@@ -169,10 +169,12 @@ def lock_output(packages_digest: str, choices: Choices) -> Path | None:
     return kept_lock.workspace_file(choices.workspace.directory, packages_digest)
 
 
-def make_plan(given: str | Path, engine: Engine, choices: Choices, *, machine: Machine, timings: Timings) -> ImagePlan:
+def make_plan(
+    given: str | Path | Model, engine: Engine, choices: Choices, *, machine: Machine, timings: Timings
+) -> ImagePlan:
     """Read, resolve, lock and plan."""
     with timings.stage("read"):
-        model = model_environment.read_model(given, machine=machine)
+        model = given if isinstance(given, Model) else model_environment.read_model(given, machine=machine)
     with timings.stage("resolve"):
         spec = model_environment.resolve_model(model, choices)
     model_environment.tell_repairs(spec, machine)
@@ -251,7 +253,7 @@ def _tell_routes(spec: EnvironmentSpec, machine: Machine) -> None:
 
 @cache_lock.used
 @disk.readable_by_all()
-def build(model: str | Path, choices: Choices, *, machine: Machine) -> BuildReport:
+def build(model: str | Path | Model, choices: Choices, *, machine: Machine) -> BuildReport:
     """Make the model's image, try it, and only then name it."""
     timings = Timings(machine.reporter)
     if choices.output is not None and choices.output.exists():
@@ -336,13 +338,14 @@ def render(model: str | Path, choices: Choices, output: Path, *, machine: Machin
 
 def _references(tag: str | None, plan: ImagePlan) -> tuple[str, ...]:
     """Return the names the image gets: the given one (or one from the model's folder) and the one of its content."""
-    chosen = ImageReference.parse_name_tag(tag) if tag is not None else _name_of(plan.model)
+    chosen = ImageReference.parse_name_tag(tag if tag is not None else name_of(plan.model))
     return tuple(dict.fromkeys((str(chosen), str(chosen.with_tag(plan.content_tag)))))
 
 
-def _name_of(model: Model) -> ImageReference:
+def name_of(model: Model) -> str:
+    """Return the name that an image of the model gets where none is chosen."""
     letters = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in model.name.lower())
-    return ImageReference.parse_name_tag("-".join(part for part in letters.split("-") if part) or "model")
+    return "-".join(part for part in letters.split("-") if part) or "model"
 
 
 def _write(

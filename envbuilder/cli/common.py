@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+    from rich.console import Console
+
 BUG: Final = 70
 INTERRUPTED: Final = 130
 
@@ -170,24 +172,20 @@ def _guarded(call: Callable[[], int | None], invocation: Invocation) -> int:
         return INTERRUPTED
     except click.ClickException:
         raise
-    except Exception:  # noqa: BLE001 - anything else is our bug, and says so
+    except Exception as error:  # noqa: BLE001 - anything else is our bug, and says so
         invocation.reporter.close()
-        _print_bug(invocation)
+        print_bug(invocation, error)
         return BUG
 
 
 def _print_error(error: EnvBuilderError, invocation: Invocation) -> None:
     if invocation.as_json:
-        problems = [
-            {
-                "what": problem.what,
-                "where": None if problem.where is None else {"file": problem.where.file, "key": problem.where.key},
-                "fix": problem.fix,
-            }
-            for problem in error.problems
-        ]
-        click.echo(json.dumps({"error": {"kind": error.kind, "exit_code": error.exit_code, "problems": problems}}))
-    console = invocation.reporter.console
+        click.echo(json.dumps({"error": error.to_dict()}))
+    print_problems(invocation.reporter.console, error)
+
+
+def print_problems(console: Console, error: EnvBuilderError) -> None:
+    """Tell people what is wrong, where, and how to fix it."""
     for problem in error.problems:
         console.print(f"error: {problem.what}", markup=False)
         if problem.where is not None:
@@ -197,8 +195,9 @@ def _print_error(error: EnvBuilderError, invocation: Invocation) -> None:
         console.print(f"\nhint: {fix}", markup=False)
 
 
-def _print_bug(invocation: Invocation) -> None:
-    trace = "\n".join(redact(line) for line in traceback.format_exc().splitlines())
+def print_bug(invocation: Invocation, error: Exception) -> None:
+    """Tell people that it is our fault, and keep a report of it."""
+    trace = "\n".join(redact(line) for line in "".join(traceback.format_exception(error)).splitlines())
     stamp = datetime.now(tz=timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     report = invocation.machine.logs / f"bug-{stamp}.txt"
     shown = [redact(argument) for argument in sys.argv]
