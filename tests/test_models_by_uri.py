@@ -59,3 +59,13 @@ def test_a_path_with_a_colon_is_a_path(tracking_server: TrackingServer, cache: P
     finished = call(tracking_server, cache, "resolve", str(folder))
     assert finished.returncode == 9
     assert "the directory is empty" in finished.stderr
+
+
+def test_a_fleet_is_what_the_registry_has_a_version_of(tracking_server: TrackingServer, cache: Path) -> None:
+    finished = call(tracking_server, cache, "build", "--all", "models:/", "--engine", "oci", "--base", BASE, "--json")
+    assert finished.returncode in (0, 5), finished.stderr
+    report = json.loads(finished.stdout)
+    assert [one["model"] for one in report["models"]] == ["models:/churn/latest"]
+    finished = call(tracking_server, cache, "build", "--all", "models:/ch*@nobody")
+    assert finished.returncode == 9
+    assert "no model `ch*` with the alias `nobody`" in finished.stderr
