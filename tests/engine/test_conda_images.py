@@ -25,7 +25,8 @@ from envbuilder.reporter import Timings
 from tests.asking import free_port, post
 from tests.conda_channel import PLACEHOLDER, package, write_channel
 from tests.conda_python import linking_sample
-from tests.conftest import BASE, EXAMPLES, command_line, expected
+from tests.conftest import BASE, EXAMPLES, expected
+from tests.two_machines import layouts_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,46 +139,10 @@ def test_a_conda_environment_is_built_tried_and_is_what_conda_would_link(
 
 
 def test_two_builds_of_two_machines_are_byte_identical(channels: Path, tmp_path: Path) -> None:
-    """Other cache, directory, umask, time zone, locale, hash seed, and files that were written in another order."""
-    layouts = []
-    for number, (umask, zone, locale) in enumerate(((0o022, "UTC", "C.UTF-8"), (0o077, "Asia/Tokyo", "tr_TR.UTF-8"))):
-        place = tmp_path / f"machine-{number}"
-        written = write_model(tmp_path / f"written-{number}", *SPECS, pip=("six==1.16.0",))
-        (place / "model").mkdir(parents=True)
-        for path in sorted(written.iterdir(), reverse=bool(number)):
-            shutil.copy(path, place / "model")
-        before = os.umask(umask)
-        try:
-            arguments = [
-                "build",
-                "model",
-                "--engine",
-                "oci",
-                "--base",
-                BASE,
-                "-t",
-                "same:1",
-                "--no-smoke",
-                "-o",
-                "layout",
-            ]
-            finished = command_line(
-                place / "cache",
-                *arguments,
-                cwd=place,
-                ENVBUILDER_CHANNEL_ALIAS=channels.as_uri(),
-                TZ=zone,
-                LC_ALL=locale,
-                PYTHONHASHSEED=str(number),
-            )
-        finally:
-            os.umask(before)
-        assert finished.returncode == 0, finished.stderr
-        layouts.append({str(path.relative_to(place)): path.read_bytes() for path in (place / "layout").rglob("*.*")})
-        blobs = (place / "layout" / "blobs" / "sha256").iterdir()
-        layouts[-1] |= {path.name: path.read_bytes() for path in blobs}
-    assert len(layouts[0]) > 6
-    assert layouts[0] == layouts[1]
+    model = write_model(tmp_path / "model", *SPECS, pip=("six==1.16.0",))
+    first, second = layouts_of(model, tmp_path, ENVBUILDER_CHANNEL_ALIAS=channels.as_uri())
+    assert len(first) > 6
+    assert first == second
 
 
 def test_a_file_where_another_package_has_a_folder_ends_the_build(
