@@ -7,20 +7,23 @@ absent or the host's.
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from envbuilder import process, sandbox_init
 from envbuilder.errors import BuildFailedError, EngineMissingError
+from envbuilder.oci_image import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _FAILED = 125
 _NOT_STARTED = 127
 _PREFIX = "sandbox: "
@@ -124,6 +127,16 @@ def not_allowed(reason: str) -> EngineMissingError:
         fix="run as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1; on Ubuntu also "
         "kernel.apparmor_restrict_unprivileged_userns=0), or start Docker and use `--engine docker`",
     )
+
+
+def runs(wanted: Platform) -> bool:
+    """Tell whether programs of the platform run on this machine, emulation aside."""
+    return own_platform().architecture == wanted.architecture
+
+
+def own_platform() -> Platform:
+    """Return the platform of this machine."""
+    return Platform(os="linux", architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()))
 
 
 def is_allowed() -> str | None:

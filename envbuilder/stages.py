@@ -15,6 +15,7 @@ from envbuilder import (
     locking,
     model_environment,
     publishing,
+    sandbox,
     server_kit,
     system_packages,
 )
@@ -275,6 +276,7 @@ def build(model: str | Path | Model, choices: Choices, *, machine: Machine) -> B
     elif published is not None:
         image = publishing.built(published)
     else:
+        choices = _triable(choices, plan, name, machine)
         # The name of the content says that the image was tried.
         references = references if choices.smoke else references[:1]
         image, report = _made(plan, name, engine, choices, machine=machine, timings=timings)
@@ -303,6 +305,16 @@ def build(model: str | Path | Model, choices: Choices, *, machine: Machine) -> B
         pushed=pushed,
         seconds=tuple(timings.seconds.items()),
     )
+
+
+def _triable(choices: Choices, plan: ImagePlan, engine: str, machine: Machine) -> Choices:
+    """Return the choices without the try where the image cannot run here, and tell that."""
+    if not choices.smoke or engine != "oci" or sandbox.runs(plan.base.platform):
+        return choices
+    machine.reporter.warning(
+        f"the image is for `{plan.base.platform}` and cannot be tried here: it gets no name after its content"
+    )
+    return replace(choices, smoke=False)
 
 
 def _made(

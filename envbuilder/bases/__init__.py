@@ -84,16 +84,21 @@ def fetch(reference: BaseReference, *, platform: Platform, machine: Machine) -> 
         case "debian" | "ubuntu" as distribution:
             from envbuilder.bases import debian, debian_bytecode  # noqa: PLC0415 - slow to import
 
-            image = debian.assemble(
-                reference.suite,
-                distribution=distribution,
-                architecture=platform.architecture,
-                store=store,
-                settings=machine.settings,
-                reporter=machine.reporter,
-            )
+            def assembled(architecture: str) -> Image:
+                return debian.assemble(
+                    reference.suite,
+                    distribution=distribution,
+                    architecture=architecture,
+                    store=store,
+                    settings=machine.settings,
+                    reporter=machine.reporter,
+                )
+
+            image = assembled(platform.architecture)
+            own = debian_bytecode.own_architecture()
+            twin = assembled(own) if own is not None and own != platform.architecture else None
             # Without it every start of Python compiles what it imports, as the root is read-only.
-            made = debian_bytecode.standard_library(image, store=store, settings=machine.settings)
+            made = debian_bytecode.standard_library(image, store=store, settings=machine.settings, twin=twin)
             if made is not None:
                 image = replace(image, layers=(*image.layers, made))
             return store.add_image(image).digest, image

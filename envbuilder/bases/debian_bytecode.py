@@ -34,12 +34,19 @@ _NEEDED: Final = ("usr/bin/python3", "usr/lib/")
 _log = logging.getLogger(__name__)
 
 
-def standard_library(image: Image, *, store: ImageStore, settings: Settings) -> Layer | None:
+def own_architecture() -> str | None:
+    """Return the architecture of the images whose programs run on this machine."""
+    return _MACHINES.get(platform.machine()) if sys.platform.startswith("linux") else None
+
+
+def standard_library(image: Image, *, store: ImageStore, settings: Settings, twin: Image | None = None) -> Layer | None:
     """Return a layer to put on an assembled `image`, or None when this machine cannot run its interpreter.
 
-    Raises BuildFailedError when the interpreter runs but cannot compile its library.
+    A `twin` is the image that the same suite gives for this machine, whose interpreter is taken where the image is for
+    another one: bytecode is the same on all. Raises BuildFailedError when the interpreter runs but cannot compile.
     """
-    if not sys.platform.startswith("linux") or _MACHINES.get(platform.machine()) != image.platform.architecture:
+    by = image if image.platform.architecture == own_architecture() else twin
+    if by is None:
         return None
     key = digest.of_json([RECIPE_VERSION, layer.LAYOUT_VERSION, *(item.diff_id for item in image.layers)])
     directory = settings.cache_dir / "debian" / "bytecode"
@@ -49,10 +56,12 @@ def standard_library(image: Image, *, store: ImageStore, settings: Settings) -> 
         return known
     directory.mkdir(parents=True, exist_ok=True)
     with disk.full_disk_named(directory), tempfile.TemporaryDirectory(dir=directory, prefix=".tmp-") as name:
-        root = Path(name)
+        root, own = Path(name) / "image", Path(name) / "twin"
         for item in image.layers:
             _unpack(store.blob_path(item.blob.digest), root)
-        if not _compile(root):
+        for item in by.layers if by is not image else ():
+            _unpack(store.blob_path(item.blob.digest), own)
+        if not _compile(root, by=root if by is image else own):
             return None
         compiled = sorted((root / "usr" / "lib").glob("python3.*/**/*.pyc"))
         entries = [Entry(path=str(path.relative_to(root)), mode=0o644, content=path) for path in compiled]
@@ -78,16 +87,18 @@ def _unpack(blob: Path, root: Path) -> None:
                 target.chmod(0o755 if member.mode & 0o100 else 0o644)
 
 
-def _compile(root: Path) -> bool:
-    """Write the bytecode beside the sources; False when the interpreter does not start on this machine."""
-    loader = next(iter(sorted((root / "usr" / "lib").glob("*/ld-linux-*.so.*"))), None)
-    interpreter = next(iter(sorted((root / "usr" / "bin").glob("python3.*"))), None)
+def _compile(root: Path, *, by: Path) -> bool:
+    """Write the bytecode beside the sources; False when the interpreter of `by` does not start on this machine."""
+    loader = next(iter(sorted((by / "usr" / "lib").glob("*/ld-linux-*.so.*"))), None)
+    interpreter = next(iter(sorted((by / "usr" / "bin").glob("python3.*"))), None)
     if loader is None or interpreter is None:
         return False
     start = (str(loader), "--library-path", str(loader.parent), str(interpreter), "-s", "-S", "-B")
     # A fixed seed and no bytecode but compileall's own: what is imported meanwhile must leave no trace.
-    environ = {"PYTHONHOME": str(root / "usr"), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
+    environ = {"PYTHONHOME": str(by / "usr"), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
     library = root / "usr" / "lib" / interpreter.name
+    if not library.is_dir():
+        return False
     try:
         if not process.run((*start, "-c", "pass"), environ=environ).ok:
             return False

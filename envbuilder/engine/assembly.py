@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from envbuilder import conda_environment, digest, disk, layer, snapshot
-from envbuilder.errors import BuildFailedError
+from envbuilder.errors import BuildFailedError, Source
 from envbuilder.image_plan import ENVIRONMENT_PREFIX, SERVER_PREFIX, prefix_entries
 from envbuilder.installer import conda_packages, merge_trees, wheels
 from envbuilder.oci_image import Descriptor, Image, Layer
@@ -34,9 +34,19 @@ _MOST_LARGE: Final = 40
 """Engines take at most 127 layers; the base brings some."""
 
 
-def layers(plan: ImagePlan, base: Image, *, machine: Machine) -> list[tuple[Layer, bool]]:
-    """Return the plan's layers from the base up, each with True when it was there already; makes those that are not."""
-    makers = _makers(plan, base, machine)
+def layers(plan: ImagePlan, base: Image, *, compiler: Image | None, machine: Machine) -> list[tuple[Layer, bool]]:
+    """Return the plan's layers from the base up, each with True when it was there already; makes those that are not.
+
+    The Python of the image `compiler` writes the bytecode: the base itself, or one like it that runs here. Where there
+    is none, there is no bytecode.
+    """
+    if plan.lock.conda_packages and compiler is not base:
+        raise BuildFailedError(
+            f"a conda environment is made by its own Python, and that of `{base.platform}` does not run here",
+            where=Source(file="--platform"),
+            fix="build on a machine of that platform, or with `--engine docker` where Docker emulates it",
+        )
+    makers = _makers(plan, compiler, machine)
     made = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for result in pool.map(lambda make: make(), makers):
@@ -79,12 +89,14 @@ def _recorded(record: Path, comment: str) -> Layer | None:
         return None
 
 
-def _makers(plan: ImagePlan, base: Image, machine: Machine) -> list[_Maker]:
+def _makers(plan: ImagePlan, compiler: Image | None, machine: Machine) -> list[_Maker]:
     wheels.fetch((*plan.lock.packages, *plan.server_packages), machine)
     # The base is unpacked only when a package is new.
-    root = _Lazy(lambda: snapshot.of_chain(base.layers, store=machine.store, snapshots=machine.snapshots))
+    root = _Lower(compiler, machine) if compiler is not None else None
     environment = (
-        _conda_environment(plan, root, machine) if plan.lock.conda_packages else _environment(plan, root, machine)
+        _conda_environment(plan, root, machine)
+        if plan.lock.conda_packages and root is not None
+        else _environment(plan, root, machine)
     )
     large = sorted((tree for tree in environment.trees if tree.size >= _LARGE), key=lambda tree: (-tree.size, tree.key))
     large = large[:_MOST_LARGE]
@@ -114,16 +126,17 @@ def _makers(plan: ImagePlan, base: Image, machine: Machine) -> list[_Maker]:
             plan.server_packages,
             prefix=SERVER_PREFIX,
             interpreter=interpreter,
-            lower=lambda: (root(),),
+            lower=root,
             machine=machine,
         )
     )
     skeleton = prefix_entries(SERVER_PREFIX, interpreter)
+    made_of = ["server", plan.kit.digest, [tree.key for tree in server], _meaning(skeleton)]
     makers.append(
         _Maker(
-            key=["server", plan.kit.digest, [tree.key for tree in server], _meaning(skeleton)],
+            key=made_of if root is not None else [*made_of, "without bytecode"],
             comment="server",
-            write=lambda: _merged(machine, "server", server, (*skeleton, *_code(plan, root(), machine))),
+            write=lambda: _merged(machine, "server", server, (*skeleton, *_code(plan, root, machine))),
             machine=machine,
         )
     )
@@ -177,18 +190,18 @@ def _by_key(trees: Iterable[Tree]) -> tuple[Tree, ...]:
     return tuple(sorted(trees, key=lambda tree: tree.key))
 
 
-def _environment(plan: ImagePlan, root: _Lazy, machine: Machine) -> _Environment:
+def _environment(plan: ImagePlan, root: _Lower | None, machine: Machine) -> _Environment:
     trees = wheels.grow(
         plan.lock.packages,
         prefix=ENVIRONMENT_PREFIX,
         interpreter=plan.base.interpreter,
-        lower=lambda: (root(),),
+        lower=root,
         machine=machine,
     )
     return _Environment(trees=_by_key(trees), skeleton=prefix_entries(ENVIRONMENT_PREFIX, plan.base.interpreter))
 
 
-def _conda_environment(plan: ImagePlan, root: _Lazy, machine: Machine) -> _Environment:
+def _conda_environment(plan: ImagePlan, root: _Lower, machine: Machine) -> _Environment:
     """Return conda's packages and the wheels beside them; the prefix brings its own Python, and no skeleton."""
     lock = plan.lock
     fetch = conda_environment.fetcher(plan.spec, machine)
@@ -199,7 +212,7 @@ def _conda_environment(plan: ImagePlan, root: _Lazy, machine: Machine) -> _Envir
         lock.conda_packages,
         prefix=ENVIRONMENT_PREFIX,
         interpreter=interpreter,
-        lower=lambda: (root(),),
+        lower=root,
         fetch=fetch,
         machine=machine,
     )
@@ -209,7 +222,7 @@ def _conda_environment(plan: ImagePlan, root: _Lazy, machine: Machine) -> _Envir
         lock.packages,
         prefix=ENVIRONMENT_PREFIX,
         interpreter=interpreter,
-        lower=lambda: (root(), _merged(machine, "python", runtime, ())),
+        lower=lambda: (*root(), _merged(machine, "python", runtime, ())),
         machine=machine,
     )
     trees = (*packages, *beside)
@@ -235,30 +248,33 @@ def _entry(path: str, file: Path) -> layer.Entry:
     return layer.Entry(path=path, mode=mode, content=file.read_bytes())
 
 
-class _Lazy:
-    """A value that is made when first asked for."""
+class _Lower:
+    """The directories of the image whose Python writes the bytecode, unpacked when first asked for."""
 
-    def __init__(self, make: Callable[[], Path]) -> None:
-        self._make = make
-        self._value: Path | None = None
+    def __init__(self, image: Image, machine: Machine) -> None:
+        self._image = image
+        self._machine = machine
+        self._found: tuple[Path, ...] | None = None
 
-    def __call__(self) -> Path:
-        if self._value is None:
-            self._value = self._make()
-        return self._value
+    def __call__(self) -> tuple[Path, ...]:
+        if self._found is None:
+            machine = self._machine
+            self._found = (snapshot.of_chain(self._image.layers, store=machine.store, snapshots=machine.snapshots),)
+        return self._found
 
 
 def _meaning(entries: tuple[layer.Entry, ...]) -> list[list[str | int | None]]:
     return [[entry.path, entry.mode, entry.link, _digest_of(entry)] for entry in entries]
 
 
-def _code(plan: ImagePlan, root: Path, machine: Machine) -> tuple[layer.Entry, ...]:
+def _code(plan: ImagePlan, root: _Lower | None, machine: Machine) -> tuple[layer.Entry, ...]:
     """Return the server's own modules with their bytecode, as entries held in memory."""
     top = f"{SERVER_PREFIX.lstrip('/')}/{plan.site_packages}"
     with disk.temporary_directory(machine.trees) as work:
         for path, content in plan.kit.files:
             disk.write_file(work / "server" / top / path, content)
-        wheels.compile_bytecode(work, ["server"], interpreter=plan.base.interpreter, lower=(root,))
+        if root is not None:
+            wheels.compile_bytecode(work, ["server"], interpreter=plan.base.interpreter, lower=root())
         return tuple(
             entry if not isinstance(entry.content, Path) else _in_memory(entry, entry.content)
             for entry in layer.tree_entries(work / "server")

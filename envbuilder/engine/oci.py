@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from envbuilder import bases, disk, docker_archive, process, sandbox, smoke, snapshot
 from envbuilder.base_image import BaseImage
-from envbuilder.engine import BuiltImage, BuiltLayer, Running, assembly, layer_files, probe, sandbox_step
-from envbuilder.errors import BaseImageError, BuildFailedError
+from envbuilder.bases import BaseReference
+from envbuilder.engine import BuiltImage, BuiltLayer, Running, assembly, layer_files, probe, sandbox_step, still_probe
+from envbuilder.errors import BaseImageError, BuildFailedError, Source
 from envbuilder.image_plan import MODEL_DIRECTORY
 from envbuilder.image_reference import ImageReference
 from envbuilder.oci_image import Descriptor, Image, Layer
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from envbuilder.base_request import BaseRequest
-    from envbuilder.bases import BaseReference
     from envbuilder.build_step import Step, StepEnded
     from envbuilder.file_state import FileState
     from envbuilder.image_plan import ImagePlan
@@ -66,6 +66,12 @@ def build_base(request: BaseRequest, directory: Path, *, platform: Platform, mac
 
 def run_in_base(base: BaseImage, step: Step, *, machine: Machine) -> StepEnded:
     """Run a program over the unpacked base in a sandbox."""
+    if not sandbox.runs(base.platform):
+        raise BaseImageError(
+            f"`{base.reference}` is for `{base.platform}`, and something has to run in it that does not run here",
+            where=Source(file="--platform"),
+            fix="leave out what is built from source or needs system packages, or build on a machine of that platform",
+        )
     root = snapshot.of_chain(_layers_of(base).layers, store=machine.store, snapshots=machine.snapshots)
     return sandbox_step.run(root, step, machine=machine)
 
@@ -81,10 +87,35 @@ def build(plan: ImagePlan, *, machine: Machine) -> BuiltImage:
     base = _layers_of(plan.base)
     # A layer with a comment is one of ours.
     made: list[tuple[Layer, bool]] = [(replace(item, comment=""), True) for item in base.layers]
-    made += assembly.layers(plan, base, machine=machine.asking(plan.spec.indexes))
+    compiler = _compiler(plan.base, machine)
+    made += assembly.layers(plan, base, compiler=compiler, machine=machine.asking(plan.spec.indexes))
     image = Image(platform=base.platform, config=plan.config, layers=tuple(item for item, _ in made))
     descriptor = machine.store.add_image(image)
     return _built(descriptor, image, reused=tuple(reused for _, reused in made))
+
+
+def _compiler(base: BaseImage, machine: Machine) -> Image | None:
+    """Return an image of this machine's platform with the very Python of the base: bytecode is the same on all.
+
+    None where there is none, and that is told.
+    """
+    if sandbox.runs(base.platform):
+        return _layers_of(base)
+    reference = BaseReference.parse(base.reference)
+    twin: BaseImage | None = None
+    with suppress(BaseImageError):
+        twin = base_image(reference, platform=sandbox.own_platform(), machine=machine)
+    asked = base.interpreter
+    if twin is not None and (twin.interpreter.version, twin.interpreter.executable) == (
+        asked.version,
+        asked.executable,
+    ):
+        return twin.image
+    machine.reporter.warning(
+        f"no Python {asked.version} of `{base.reference}` runs on this machine: the packages come without bytecode, "
+        "and are compiled at each start"
+    )
+    return None
 
 
 def try_image(image: BuiltImage, plan: ImagePlan, *, machine: Machine) -> SmokeReport:
@@ -201,9 +232,12 @@ def _unpacked(image: Image, machine: Machine) -> tuple[Path, ...]:
 def _probe(reference: str, image: Image, machine: Machine) -> probe.Found:
     def ask() -> bytes:
         root = snapshot.of_chain(image.layers, store=machine.store, snapshots=machine.snapshots)
+        python = _python(reference, image, root)
+        if not sandbox.runs(image.platform):
+            return still_probe.read(root, python, environ=dict(image.config.env), reference=reference)
         box = sandbox.Sandbox(
             lower=(root,),
-            command=(_python(reference, image, root), *probe.ARGUMENTS),
+            command=(python, *probe.ARGUMENTS),
             environ=image.config.env,
         )
         finished = sandbox.run(box, timeout=60)

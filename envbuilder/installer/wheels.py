@@ -102,16 +102,18 @@ def grow(
     *,
     prefix: str,
     interpreter: Interpreter,
-    lower: Callable[[], tuple[Path, ...]],
+    lower: Callable[[], tuple[Path, ...]] | None,
     machine: Machine,
 ) -> tuple[Tree, ...]:
     """Return a tree for each package, installing under `prefix` those that are new.
 
     `lower` gives the directories, from the base up, in which the interpreter is: it writes the bytecode, in a sandbox.
+    Where it is None, there is no bytecode.
     The wheels must be fetched.
     """
     packages = tuple(packages)
-    trees = tuple(_tree(package, prefix, interpreter, machine) for package in packages)
+    has_bytecode = lower is not None
+    trees = tuple(_tree(package, prefix, interpreter, machine, has_bytecode=has_bytecode) for package in packages)
     missing = [tree for tree in trees if not tree.directory.is_dir()]
     wheels = dict(zip((tree.key for tree in trees), packages, strict=True))
     if missing:
@@ -122,8 +124,9 @@ def grow(
                 )
                 for number, _ in enumerate(done, start=1):
                     machine.reporter.progress("install", number, len(missing), "packages")
-            machine.reporter.progress("bytecode", 0, 0, f"of {len(missing)} packages")
-            compile_bytecode(work, [tree.key for tree in missing], interpreter=interpreter, lower=lower())
+            if lower is not None:
+                machine.reporter.progress("bytecode", 0, 0, f"of {len(missing)} packages")
+                compile_bytecode(work, [tree.key for tree in missing], interpreter=interpreter, lower=lower())
             for tree in missing:
                 disk.move_directory(work / tree.key, tree.directory)
     return trees
@@ -166,10 +169,11 @@ def compile_bytecode(work: Path, names: list[str], *, interpreter: Interpreter, 
         )
 
 
-def _tree(package: LockedPackage, prefix: str, interpreter: Interpreter, machine: Machine) -> Tree:
-    key = digest.short(
-        digest.of_json([package.sha256, prefix, interpreter.version, interpreter.executable, layer.LAYOUT_VERSION])
-    )
+def _tree(
+    package: LockedPackage, prefix: str, interpreter: Interpreter, machine: Machine, *, has_bytecode: bool
+) -> Tree:
+    made_of = [package.sha256, prefix, interpreter.version, interpreter.executable, layer.LAYOUT_VERSION]
+    key = digest.short(digest.of_json(made_of if has_bytecode else [*made_of, "without bytecode"]))
     name = f"{package.name}-{package.version}-{key}"
     wheel = wheel_path(package, machine.wheels)
     size = wheel.stat().st_size if wheel.exists() else 0

@@ -288,8 +288,15 @@ def test_a_tree_is_grown_once_and_for_one_python(
     assert (first.directory, first.key) == (second.directory, second.key)
     assert [path.name for path in machine.trees.iterdir()] == [first.key]
     other = replace(INTERPRETER, version="3.99.0")
-    assert wheels._tree(FULL.locked(), "/opt/env", other, machine).key != first.key
-    assert wheels._tree(FULL.locked(), "/opt/envbuilder", INTERPRETER, machine).key != first.key
+    keys = {
+        wheels._tree(FULL.locked(), prefix, interpreter, machine, has_bytecode=has_bytecode).key
+        for prefix, interpreter, has_bytecode in (
+            ("/opt/env", other, True),
+            ("/opt/envbuilder", INTERPRETER, True),
+            ("/opt/env", INTERPRETER, False),
+        )
+    }
+    assert len(keys | {first.key}) == 4
     assert root_file_system.is_dir()
 
 
