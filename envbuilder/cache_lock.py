@@ -1,5 +1,7 @@
 """Who uses the caches now: runs share them, pruning has them to itself, and what is served keeps what it is made of.
 
+Runs that need the same take turns to make it.
+
 The kernel lets go of a lock when its process ends, however it ends.
 """
 
@@ -69,6 +71,13 @@ def _has(handle: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextmanager
+def turn(caches: Path, name: str) -> Iterator[None]:
+    """Be the only one in this block of this name: what others make meanwhile need not be made again."""
+    with _locked(caches, name, fcntl.LOCK_EX):
+        yield
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from envbuilder import conda_environment, digest, disk, layer, snapshot
+from envbuilder import cache_lock, conda_environment, digest, disk, layer, snapshot
 from envbuilder.errors import BuildFailedError, Source
 from envbuilder.image_plan import ENVIRONMENT_PREFIX, SERVER_PREFIX, prefix_entries
 from envbuilder.installer import conda_packages, merge_trees, wheels
@@ -67,10 +67,21 @@ class _Maker:
     machine: Machine
 
     def __call__(self) -> tuple[Layer, bool]:
-        record = self.machine.layers / f"{digest.hex_of(digest.of_json([self.key, layer.LAYOUT_VERSION]))}.json"
-        known = _recorded(record, self.comment)
-        if known is not None and self.machine.store.holds(known.blob):
+        name = digest.hex_of(digest.of_json([self.key, layer.LAYOUT_VERSION]))
+        record = self.machine.layers / f"{name}.json"
+        known = self._known(record)
+        if known is not None:
             return known, True
+        # A few names for all layers: files of locks stay.
+        with cache_lock.turn(self.machine.settings.cache_dir, f"layers-{name[:2]}"):
+            known = self._known(record)
+            return (known, True) if known is not None else (self._made(record), False)
+
+    def _known(self, record: Path) -> Layer | None:
+        known = _recorded(record, self.comment)
+        return known if known is not None and self.machine.store.holds(known.blob) else None
+
+    def _made(self, record: Path) -> Layer:
         content = self.write()
         with disk.full_disk_named(self.machine.settings.cache_dir):
             entries = layer.tree_entries(content) if isinstance(content, Path) else content
@@ -78,7 +89,7 @@ class _Maker:
         if isinstance(content, Path):
             snapshot.keep(made, content, snapshots=self.machine.snapshots)
         disk.write_file(record, json.dumps({"blob": made.blob.to_dict(), "diff_id": made.diff_id}).encode())
-        return made, False
+        return made
 
 
 def _recorded(record: Path, comment: str) -> Layer | None:

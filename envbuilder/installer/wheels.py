@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from envbuilder import digest, disk, layer, sandbox
+from envbuilder import cache_lock, digest, disk, layer, sandbox
 from envbuilder.errors import BuildFailedError, Problem, Source, UnreachableError
 from envbuilder.installer import compile_trees, wheel_install
 from envbuilder.installer.wheel_install import DirectoryWriter
@@ -114,22 +114,38 @@ def grow(
     packages = tuple(packages)
     has_bytecode = lower is not None
     trees = tuple(_tree(package, prefix, interpreter, machine, has_bytecode=has_bytecode) for package in packages)
-    missing = [tree for tree in trees if not tree.directory.is_dir()]
+    if all(tree.directory.is_dir() for tree in trees):
+        return trees
     wheels = dict(zip((tree.key for tree in trees), packages, strict=True))
-    if missing:
-        with disk.temporary_directory(machine.trees) as work:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                done = pool.map(
-                    lambda tree: _install(wheels[tree.key], work / tree.key, prefix, interpreter, machine), missing
-                )
-                for number, _ in enumerate(done, start=1):
-                    machine.reporter.progress("install", number, len(missing), "packages")
-            if lower is not None:
-                machine.reporter.progress("bytecode", 0, 0, f"of {len(missing)} packages")
-                compile_bytecode(work, [tree.key for tree in missing], interpreter=interpreter, lower=lower())
-            for tree in missing:
-                disk.move_directory(work / tree.key, tree.directory)
+    with cache_lock.turn(machine.settings.cache_dir, "trees"):
+        # Others may have grown them meanwhile.
+        missing = [tree for tree in trees if not tree.directory.is_dir()]
+        if missing:
+            _grow(missing, wheels, prefix=prefix, interpreter=interpreter, lower=lower, machine=machine)
     return trees
+
+
+def _grow(
+    missing: list[Tree],
+    wheels: dict[str, LockedPackage],
+    *,
+    prefix: str,
+    interpreter: Interpreter,
+    lower: Callable[[], tuple[Path, ...]] | None,
+    machine: Machine,
+) -> None:
+    with disk.temporary_directory(machine.trees) as work:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            done = pool.map(
+                lambda tree: _install(wheels[tree.key], work / tree.key, prefix, interpreter, machine), missing
+            )
+            for number, _ in enumerate(done, start=1):
+                machine.reporter.progress("install", number, len(missing), "packages")
+        if lower is not None:
+            machine.reporter.progress("bytecode", 0, 0, f"of {len(missing)} packages")
+            compile_bytecode(work, [tree.key for tree in missing], interpreter=interpreter, lower=lower())
+        for tree in missing:
+            disk.move_directory(work / tree.key, tree.directory)
 
 
 def merge(
