@@ -59,26 +59,30 @@ def wheel(  # noqa: PLR0913 - a test says only what it is about
     *,
     requires: tuple[str, ...] = (),
     python: str | None = None,
+    metadata: tuple[str, ...] = (),
     tag: str = "py3-none-any",
     files: Mapping[str, bytes] | None = None,
     entry_points: str = "",
     executables: tuple[str, ...] = (),
     recorded: bool = True,
 ) -> WheelFile:
-    """Write a wheel with a package of its name, or with `files`; `recorded=False` leaves RECORD out."""
+    """Write a wheel with a package of its name, or with `files`.
+
+    `metadata` are more lines of METADATA, `recorded=False` leaves RECORD out.
+    """
     info = f"{name}-{version}.dist-info"
-    metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"]
-    metadata += [f"Requires-Dist: {requirement}\n" for requirement in requires]
-    metadata += [f"Requires-Python: {python}\n"] if python is not None else []
+    lines = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", *(f"{line}\n" for line in metadata)]
+    lines += [f"Requires-Dist: {requirement}\n" for requirement in requires]
+    lines += [f"Requires-Python: {python}\n"] if python is not None else []
     root = str(tag.endswith("-any")).lower()
     members = dict(files if files is not None else {f"{name}/__init__.py": f"version = {version!r}\n".encode()})
-    members[f"{info}/METADATA"] = "".join(metadata).encode()
+    members[f"{info}/METADATA"] = "".join(lines).encode()
     members[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: {root}\nTag: {tag}\n".encode()
     if entry_points:
         members[f"{info}/entry_points.txt"] = entry_points.encode()
     if recorded:
-        lines = [f"{path},sha256={record_hash(data)},{len(data)}\n" for path, data in members.items()]
-        members[f"{info}/RECORD"] = "".join([*lines, f"{info}/RECORD,,\n"]).encode()
+        rows = [f"{path},sha256={record_hash(data)},{len(data)}\n" for path, data in members.items()]
+        members[f"{info}/RECORD"] = "".join([*rows, f"{info}/RECORD,,\n"]).encode()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path, data in members.items():

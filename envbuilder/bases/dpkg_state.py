@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from envbuilder.base_image import BaseImage
     from envbuilder.build_step import StepEnded
+    from envbuilder.digest import Digest
     from envbuilder.machine import Machine
 
 _ANSWER: Final = "answer.json"
@@ -76,7 +77,7 @@ class DpkgState:
 
 def read(base: BaseImage, *, ask: Callable[[BaseImage, Step], StepEnded], machine: Machine) -> DpkgState:
     """Return the state of the base; `ask` runs a step in it, only where nobody knows yet. Raises BaseImageError."""
-    record = machine.probes / f"dpkg-{digest.hex_of(digest.of_json([_PROGRAM, base.digest]))}.json"
+    record = _record(base.digest, machine)
     if not record.exists():
         with disk.temporary_directory(machine.probes) as output:
             step = Step(
@@ -96,6 +97,18 @@ def read(base: BaseImage, *, ask: Callable[[BaseImage, Step], StepEnded], machin
                 )
             disk.write_file(record, answer.read_bytes())
     return _read(json.loads(record.read_bytes()))
+
+
+def known(base: Digest, machine: Machine) -> DpkgState | None:
+    """Return the state of the base with this digest where it was asked before."""
+    try:
+        return _read(json.loads(_record(base, machine).read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _record(base: Digest, machine: Machine) -> Path:
+    return machine.probes / f"dpkg-{digest.hex_of(digest.of_json([_PROGRAM, base]))}.json"
 
 
 def _read(value: dict[str, Any]) -> DpkgState:

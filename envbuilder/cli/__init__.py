@@ -19,6 +19,7 @@ _VERBS: Final = {
     "run": "Serve a built image on this machine.",
     "reproduce": "Make the environment of a model on this machine, exactly as locked.",
     "verify": "Compare an environment with its lock: every package, file and link.",
+    "audit": "What is in it, whether it may be shipped, and its bill of materials.",
     "cache": "See, shrink or check the caches.",
     "doctor": "What this machine can do, and the fix for what it cannot.",
 }
