@@ -16,13 +16,15 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from envbuilder import digest, disk
 from envbuilder.errors import BuildFailedError, Source
+from envbuilder.oci_artifact import EMPTY
 from envbuilder.oci_image import INDEX, Descriptor, Image, Layer, Platform, RunConfig, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from envbuilder.digest import Digest
+    from envbuilder.oci_artifact import Artifact
 
 _REFERENCE: Final = "org.opencontainers.image.ref.name"
 _MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError)
@@ -151,8 +153,10 @@ class ImageStore:
             entries = {name: descriptor for name, descriptor in self.references().items() if name not in references}
             self._write_index(entries)
 
-    def export(self, manifest: Descriptor, references: tuple[str, ...], target: Path) -> None:
-        """Write a layout directory that holds just this image; `target` must not exist."""
+    def export(
+        self, manifest: Descriptor, references: tuple[str, ...], target: Path, *, attached: tuple[Artifact, ...] = ()
+    ) -> None:
+        """Write a layout directory that holds just this image, and what belongs to it; `target` must not exist."""
         with disk.new_directory(target) as directory:
             copy = ImageStore(directory)
             for blob in self.blobs_of(manifest):
@@ -163,7 +167,10 @@ class ImageStore:
                     raise self._not_complete(manifest.digest, cause) from cause
                 if digest.of_file(copy.blob_path(blob)) != blob:
                     raise self.dropped(blob)
-            copy._write_index(dict.fromkeys(references, manifest))
+            for artifact in attached:
+                for data in (EMPTY, artifact.data, artifact.manifest_bytes()):
+                    copy.add_blob(data)
+            copy._write_index(dict.fromkeys(references, manifest), [one.descriptor() for one in attached])
 
     def blobs_of(self, manifest: Descriptor) -> tuple[Digest, ...]:
         """Return every blob the image needs: manifest, config, layers."""
@@ -205,10 +212,11 @@ class ImageStore:
                 fix="copy the layout again, or build the image again",
             ) from cause
 
-    def _write_index(self, entries: dict[str, Descriptor]) -> None:
+    def _write_index(self, entries: dict[str, Descriptor], attached: Iterable[dict[str, Any]] = ()) -> None:
         manifests = [
             {**descriptor.to_dict(), "annotations": {_REFERENCE: name}} for name, descriptor in sorted(entries.items())
         ]
+        manifests += attached
         disk.write_file(self.root / "oci-layout", _LAYOUT)
         disk.write_file(
             self.root / "index.json", to_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests})

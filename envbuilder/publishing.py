@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from envbuilder import digest
 from envbuilder.engine import BuiltImage, BuiltLayer
-from envbuilder.errors import InvalidFileError, Source, UnreachableError
+from envbuilder.errors import InvalidFileError, RegistryRefusedError, Source, UnreachableError
 from envbuilder.image_reference import DOCKER_HUB, ImageReference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from envbuilder.choices import Choices
+    from envbuilder.digest import Digest
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
     from envbuilder.registry.published import Published
@@ -61,6 +63,28 @@ class Destination:
     def push(self, there: Published | None, push: Callable[[], Pushed]) -> Pushed:
         """Name what is there already, else push."""
         return push() if there is None else there.name((self.reference,))
+
+    def attach(self, pushed: Pushed, sbom: Callable[[], bytes], *, media_type: str, title: str) -> Digest | None:
+        """Attach the bill of materials to what was pushed; an image is good without one, so no failure ends a push."""
+        from envbuilder.registry import referrers  # noqa: PLC0415
+
+        if not self.is_reached:
+            self.machine.reporter.warning("the bill of materials is not attached: only the engine reaches the registry")
+            return None
+        try:
+            artifact = referrers.attach(
+                self.reference,
+                pushed.digest,
+                media_type=media_type,
+                data=sbom(),
+                title=title,
+                settings=self.machine.settings,
+                reporter=self.machine.reporter,
+            )
+        except (RegistryRefusedError, UnreachableError) as error:
+            self.machine.reporter.warning(f"the bill of materials is not attached: {error.problems[0].what}")
+            return None
+        return digest.of_bytes(artifact.manifest_bytes())
 
 
 def built(published: Published) -> BuiltImage:

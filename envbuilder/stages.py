@@ -32,6 +32,7 @@ from envbuilder.lockfile import Lockfile
 from envbuilder.locking import Place
 from envbuilder.model import Model
 from envbuilder.model_files import ModelFiles
+from envbuilder.oci_artifact import Artifact
 from envbuilder.oci_image import Platform
 from envbuilder.publishing import Destination
 from envbuilder.reporter import Timings
@@ -72,6 +73,9 @@ class BuildReport:
     """True when an image with the same content was there, so nothing was built."""
 
     pushed: Pushed | None
+    sbom: Digest | None = None
+    """Of the manifest that attaches the bill of materials to the pushed image; None where it is not attached."""
+
     seconds: tuple[tuple[str, float], ...]
 
     @property
@@ -100,6 +104,7 @@ class BuildReport:
             "smoke": self.smoke.to_dict() if self.smoke is not None else None,
             "existed": self.existed,
             "pushed": self.pushed.to_dict() if self.pushed is not None else None,
+            "sbom": self.sbom,
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds},
         }
 
@@ -285,12 +290,22 @@ def build(model: str | Path | Model, choices: Choices, *, machine: Machine) -> B
             engine.tag(image, references, machine=machine)
     if choices.output is not None:
         with timings.stage("write", str(choices.output)):
-            _write(engine, name, image, references, choices.output, machine)
-    pushed = None
+            _write(engine, name, image, references, choices.output, plan, machine)
+    pushed = sbom = None
     if destination is not None:
         with timings.stage("push", destination.reference.name) as note:
             pushed = destination.push(published, lambda: engine.push(image, plan, references, machine=machine))
             note.text = pushed.to_text()
+        if published is None:
+            with timings.stage("bill of materials"):
+                from envbuilder.audit import cyclonedx  # noqa: PLC0415
+
+                sbom = destination.attach(
+                    pushed,
+                    lambda: _sbom(engine, image, plan, machine),
+                    media_type=cyclonedx.MEDIA_TYPE,
+                    title=cyclonedx.TITLE,
+                )
     return BuildReport(
         references=references,
         engine=name,
@@ -303,6 +318,7 @@ def build(model: str | Path | Model, choices: Choices, *, machine: Machine) -> B
         smoke=report,
         existed=found is not None or published is not None,
         pushed=pushed,
+        sbom=sbom,
         seconds=tuple(timings.seconds.items()),
     )
 
@@ -360,15 +376,41 @@ def name_of(model: Model) -> str:
     return "-".join(part for part in letters.split("-") if part) or "model"
 
 
+def _sbom(engine: Engine, image: BuiltImage, plan: ImagePlan, machine: Machine) -> bytes:
+    """Return the bill of materials of the image; it follows from its content, so that its digest is always the same."""
+    from envbuilder.audit import audited, cyclonedx  # noqa: PLC0415 - of use where an image leaves the machine
+    from envbuilder.audit.bill import Subject  # noqa: PLC0415
+
+    subject = Subject(
+        name=plan.model.name, model_digest=plan.files.digest, mlflow_version=plan.model.mlmodel.mlflow_version
+    )
+    # The embedded engine adds nothing to the base but these; apt takes what the day offers.
+    key = [plan.base.digest, plan.addition.digest if plan.addition is not None else None]
+    is_embedded = plan.base.image is not None
+    debian = audited.debian_in(engine, image, machine, key=key if is_embedded else None)
+    return cyclonedx.to_bytes(audited.bill_of(plan.lock, subject, debian, machine))
+
+
 def _write(
-    engine: Engine, name: str, image: BuiltImage, references: tuple[str, ...], output: Path, machine: Machine
+    engine: Engine,
+    name: str,
+    image: BuiltImage,
+    references: tuple[str, ...],
+    output: Path,
+    plan: ImagePlan,
+    machine: Machine,
 ) -> None:
     if output.suffix == ".tar":
         with disk.replaced_file(output) as stream:
             for chunk in engine.archive(image, references, machine=machine):
                 stream.write(chunk)
     elif name == "oci":
-        machine.store.export(machine.store.image(image.digest).descriptor(), references, output)
+        from envbuilder.audit import cyclonedx  # noqa: PLC0415
+
+        manifest = machine.store.image(image.digest).descriptor()
+        data = _sbom(engine, image, plan, machine)
+        sbom = Artifact(media_type=cyclonedx.MEDIA_TYPE, data=data, subject=manifest, title=cyclonedx.TITLE)
+        machine.store.export(manifest, references, output, attached=(sbom,))
     else:
         raise InvalidFileError(
             f"the engine `{name}` writes archives, not layout directories",

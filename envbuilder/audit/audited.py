@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from envbuilder import digest, image_environment, kept_lock, model_environment, model_uri
+from envbuilder import digest, disk, image_environment, kept_lock, model_environment, model_uri
 from envbuilder.audit import archive_facts, bill, debian_status
 from envbuilder.audit.bill import Bill, Subject
 from envbuilder.bases import dpkg_state
@@ -143,9 +144,21 @@ def _of_image(found: ImageEnvironment, file: Path | None, machine: Machine) -> A
     )
 
 
-def debian_in(module: Engine, image: BuiltImage, machine: Machine) -> tuple[DebianPackage, ...]:
-    """Return the Debian packages in an image, read from its layers; nothing of it is started."""
+def debian_in(module: Engine, image: BuiltImage, machine: Machine, *, key: object = None) -> tuple[DebianPackage, ...]:
+    """Return the Debian packages in an image, read from its layers; nothing of it is started.
 
+    They are read once for each image, or for each `key` where the caller knows what decides on them.
+    """
+    record = machine.probes / f"debian-{digest.hex_of(digest.of_json(key or image.digest))}.json"
+    try:
+        status, os_release = json.loads(record.read_bytes())
+    except (OSError, ValueError, TypeError):
+        status, os_release = _dpkg_texts(module, image, machine)
+        disk.write_file(record, json.dumps([status, os_release]).encode())
+    return debian_status.parse(status, os_release=os_release)
+
+
+def _dpkg_texts(module: Engine, image: BuiltImage, machine: Machine) -> tuple[str, str]:
     def text(path: str) -> str:
         return (module.read(image, path, machine=machine) or b"").decode("utf-8", "replace")
 
@@ -154,7 +167,7 @@ def debian_in(module: Engine, image: BuiltImage, machine: Machine) -> tuple[Debi
         folder = "/var/lib/dpkg/status.d"
         names = (name for name in module.files(image, folder, machine=machine) if not name.endswith(".md5sums"))
         status = "\n\n".join(text(f"{folder}/{name}") for name in sorted(names))
-    return debian_status.parse(status, os_release=text("/usr/lib/os-release") or text("/etc/os-release"))
+    return status, text("/usr/lib/os-release") or text("/etc/os-release")
 
 
 def _known_debian(lock: Lock, machine: Machine) -> tuple[DebianPackage, ...] | None:

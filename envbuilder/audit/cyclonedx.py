@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from envbuilder.audit.component import Component, Identity
 
 MEDIA_TYPE: Final = "application/vnd.cyclonedx+json"
+TITLE: Final = "sbom.cdx.json"
 _ROOT: Final = "model"
 _CONFIDENCE: Final = {"lock": 1.0, "channel": 1.0, "dist-info": 1.0, "dpkg": 1.0, "sbom": 0.9, "name": 0.6}
 _PREFIX: Final = "envbuilder"

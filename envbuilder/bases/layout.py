@@ -55,6 +55,8 @@ class _Directory:
     def select(self, reference: str | None, platform: Platform) -> Descriptor:
         try:
             entries = manifests.parse_object((self.path / "index.json").read_bytes())["manifests"]
+            # What is attached to an image is none.
+            entries = [entry for entry in entries if "artifactType" not in entry]
             named = [entry for entry in entries if reference in (None, *_names(entry))]
             left = {str(entry["digest"]): entry for entry in named}
             if len(left) > 1:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from envbuilder import image_environment, stages
+from envbuilder import bases, image_environment, stages
 from envbuilder.audit import audited, cyclonedx
+from envbuilder.bases import BaseReference
 from envbuilder.choices import Choices
 from envbuilder.errors import EnvBuilderError, LockMismatchError
+from envbuilder.oci_image import INDEX, MANIFEST, Platform
+from tests import registry_server
 from tests.conftest import BASE, EXAMPLES, command_line
 from tests.package_index import wheel
 
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from envbuilder.machine import Machine
+    from tests.registry_server import Registry
+
+registry = registry_server.registry
+registry_program = registry_server.registry_program
 
 OWN = wheel("own", metadata=("License-Expression: MIT",))
 _ASK = """
@@ -74,6 +82,36 @@ def test_the_bill_of_an_image_is_what_is_installed_in_it(model: Path, machine: M
     )
     assert ended.returncode == 0, ended.stderr
     assert (model.parent / "a.json").read_bytes() == cyclonedx.to_bytes(subject.bill(machine))
+
+
+@pytest.mark.network
+@pytest.mark.process
+def test_the_bill_goes_with_the_image_into_a_registry_and_a_layout(
+    model: Path, machine: Machine, registry: Registry, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/team/audited:1"
+    layout = tmp_path / "layout"
+    choices = Choices(engine="oci", base=BASE, tag=name, smoke=False, push=True, output=layout)
+    report = stages.build(model, choices, machine=machine)
+    expected = cyclonedx.to_bytes(audited.read(name, engine="oci", choices=Choices(), machine=machine).bill(machine))
+    # As Debian's registry has no API for it, the tag of the image's digest lists what is attached.
+    path = f"/v2/team/audited/manifests/{report.digest.replace(':', '-')}"
+    (entry,) = registry.request("GET", path, headers={"Accept": INDEX}).json()["manifests"]
+    assert (entry["artifactType"], entry["digest"]) == (cyclonedx.MEDIA_TYPE, report.sbom)
+    path = f"/v2/team/audited/manifests/{report.sbom}"
+    manifest = registry.request("GET", path, headers={"Accept": MANIFEST}).json()
+    blob = manifest["layers"][0]["digest"]
+    there = json.loads(registry.request("GET", f"/v2/team/audited/blobs/{blob}").content)
+    # The image's name is the registry's, the bill's the model's.
+    assert there["components"] == json.loads(expected)["components"]
+    assert there["metadata"]["component"]["name"] == "model"
+    (attached,) = [one for one in json.loads((layout / "index.json").read_text())["manifests"] if "artifactType" in one]
+    assert attached["digest"] == report.sbom
+    assert (layout / "blobs/sha256" / blob.removeprefix("sha256:")).is_file()
+    chosen, _ = bases.fetch(BaseReference.parse(str(layout)), platform=Platform.parse("linux/amd64"), machine=machine)
+    assert chosen == report.digest
+    again = stages.build(model, replace(choices, output=None), machine=machine)
+    assert again.sbom == report.sbom
 
 
 def test_without_a_lock_there_is_no_bill(model: Path, machine: Machine) -> None:
