@@ -17,6 +17,7 @@ from envbuilder.environment_yaml import NAME, Environment
 from envbuilder.errors import InvalidFileError, Source
 from envbuilder.fields import Stated, describe, get_document, get_mapping, get_sequence, get_text, get_texts
 from envbuilder.package_index import normal_url
+from envbuilder.policy import Policy
 from envbuilder.problems import Problems, shown
 from envbuilder.repair import REPAIRS
 from envbuilder.secret import redact
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 FILE: Final = "envbuilder.yaml"
 
-_KEYS: Final = ("defaults", "allowed_indexes", "allow_source", "environments", "rules", "repairs")
+_KEYS: Final = ("defaults", "allowed_indexes", "allow_source", "environments", "rules", "repairs", "policy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,8 @@ class WorkspaceYaml:
     rules: tuple[Rule, ...] = ()
     repairs_off: tuple[Stated[str], ...] = ()
     """The names of the repairs that are not made."""
+    policy: Policy = field(default_factory=Policy)
+    """What may be shipped."""
 
     @classmethod
     def parse(cls, text: str | bytes, *, file: str) -> WorkspaceYaml:
@@ -98,6 +101,9 @@ class WorkspaceYaml:
         versions = tuple(_versions(document, source, problems))
         rules = tuple(_rules(document, source, problems))
         repairs_off = _repairs_off(document, source, problems)
+        policy = Policy.read(
+            get_mapping(document, "policy", source, problems) or EMPTY, source.child("policy"), problems
+        )
         problems.finish()
         return cls(
             defaults=defaults,
@@ -106,6 +112,7 @@ class WorkspaceYaml:
             versions=versions,
             rules=rules,
             repairs_off=repairs_off,
+            policy=policy,
         )
 
     def versions_of(self, name: str) -> Versions:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from packaging.metadata import parse_email
 from packaging.utils import canonicalize_name
 
-from envbuilder import zip_directory
-from envbuilder.audit import license_expression
+from envbuilder import license_expression, zip_directory
 from envbuilder.audit.nested_bill import Part, read_parts
 from envbuilder.installer import conda_packages, wheels
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from envbuilder.audit import license_expression
+from envbuilder import license_expression
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,6 +11,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from envbuilder.audit_finding import Finding
     from envbuilder.comparison import Deviation
     from envbuilder.environment_spec import EnvironmentSpec, Overridden
     from envbuilder.errors import Source
@@ -93,6 +94,16 @@ def print_deviations(console: Console, deviations: tuple[Deviation, ...]) -> Non
     for one in deviations:
         _row(table, one.kind, one.package, one.path, one.detail)
     console.print(table)
+
+
+def print_findings(console: Console, findings: tuple[Finding, ...]) -> None:
+    """Print what an audit found, the worst first."""
+    table = _table("severity", "rule", "what", "where", "fix")
+    for one in findings:
+        where = place(one.where) if one.where is not None else ""
+        _row(table, one.severity, one.rule, one.what, where, one.amendment or one.fix)
+    if findings:
+        console.print(table)
 
 
 def place(source: Source) -> str:

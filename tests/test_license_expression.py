@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from envbuilder.audit import license_expression
+from envbuilder import license_expression
 
 
 @pytest.mark.parametrize(
