@@ -43,14 +43,20 @@ def _serve(stream: BinaryIO, model_dir: str) -> int:
     gc.collect()
     if hasattr(gc, "freeze"):
         gc.freeze()
-    protocol.write_frame(stream, {"event": "ready", "mlflow_version": model.mlflow_version})
+    ready = {"event": "ready", "mlflow_version": model.mlflow_version, "row_wise": model.is_row_wise}
+    protocol.write_frame(stream, ready)
     while True:
         frame = protocol.read_frame(stream)
         if frame is None:
             return 0
         head, body = frame
-        status, answer = scoring.answer(model, head["content_type"], body)
-        protocol.write_frame(stream, {"status": status}, answer)
+        if "batch" in head:
+            found = scoring.answer_all(model, protocol.parts(head["batch"], body))
+            sizes = [{"status": status, "size": len(answer)} for status, answer in found]
+            protocol.write_frame(stream, {"batch": sizes}, b"".join(answer for _, answer in found))
+        else:
+            status, answer = scoring.answer(model, head["content_type"], body)
+            protocol.write_frame(stream, {"status": status}, answer)
 
 
 def _end_with(front: int) -> None:

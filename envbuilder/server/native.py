@@ -5,7 +5,7 @@ import inspect
 import pickle
 import runpy
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from . import stand_in
 from .contract import Contract
@@ -14,11 +14,19 @@ Params = Optional[Dict[str, Any]]
 Predict = Callable[[Any, Params], Any]
 
 
+class Native(NamedTuple):
+    """A model without MLflow around it."""
+
+    predict: Predict
+    raw: Any = None
+    """The library's own object, for flavors that take arrays."""
+
+
 class UnloadableError(Exception):
     """The model cannot be loaded here; the text says what would help."""
 
 
-def load(contract: Contract, model_dir: str, config: Dict[str, Any]) -> Predict:
+def load(contract: Contract, model_dir: str, config: Dict[str, Any]) -> Native:
     """Load the model; returns what predicts from data and parameters."""
     module = str(contract.python_function.get("loader_module"))
     if contract.is_from_type_hint:
@@ -37,15 +45,15 @@ def load(contract: Contract, model_dir: str, config: Dict[str, Any]) -> Predict:
     return _custom(module, contract, model_dir, config)
 
 
-def _custom(module: str, contract: Contract, model_dir: str, config: Dict[str, Any]) -> Predict:
+def _custom(module: str, contract: Contract, model_dir: str, config: Dict[str, Any]) -> Native:
     loader = importlib.import_module(module)._load_pyfunc  # noqa: SLF001 - MLflow's name for it
     path = _data(contract, model_dir)
     takes_config = "model_config" in inspect.signature(loader).parameters
     model = loader(path, model_config=config) if takes_config else loader(path)
     function = getattr(model, contract.python_function.get("predict_fn") or "predict")
     if "params" in inspect.signature(function).parameters:
-        return lambda data, params: function(data, params=params)
-    return lambda data, _: function(data)
+        return Native(lambda data, params: function(data, params=params))
+    return Native(lambda data, _: function(data))
 
 
 def _join(*parts: str) -> str:
@@ -72,14 +80,14 @@ def _unpickled(path: str, form: str, trusted: Any) -> Any:  # noqa: ANN401
         return loader.load(stream)
 
 
-def _sklearn(contract: Contract, model_dir: str, _: Dict[str, Any]) -> Predict:
+def _sklearn(contract: Contract, model_dir: str, _: Dict[str, Any]) -> Native:
     flavor, function = contract.flavors.get("sklearn", {}), contract.python_function
     path = _data(contract, model_dir)
     if not Path(path).is_file():
         path = _join(model_dir, function.get("model_path") or flavor.get("pickled_model") or "model.pkl")
     model = _unpickled(path, flavor.get("serialization_format", "pickle"), flavor.get("skops_trusted_types"))
     predict = getattr(model, function.get("predict_fn") or "predict")
-    return lambda data, _: predict(data)
+    return Native(lambda data, _: predict(data), model)
 
 
 def _class(name: str) -> Any:  # noqa: ANN401
@@ -87,7 +95,7 @@ def _class(name: str) -> Any:  # noqa: ANN401
     return getattr(importlib.import_module(module), attribute)
 
 
-def _xgboost(contract: Contract, model_dir: str, _: Dict[str, Any]) -> Predict:
+def _xgboost(contract: Contract, model_dir: str, _: Dict[str, Any]) -> Native:
     xgboost = importlib.import_module("xgboost")
     flavor = contract.flavors.get("xgboost", {})
     model = _class(flavor.get("model_class", "xgboost.core.Booster"))()
@@ -100,20 +108,20 @@ def _xgboost(contract: Contract, model_dir: str, _: Dict[str, Any]) -> Predict:
             data = xgboost.DMatrix(data)
         return model.predict(data, **options)
 
-    return predict
+    return Native(predict, model)
 
 
-def _lightgbm(contract: Contract, model_dir: str, _: Dict[str, Any]) -> Predict:
+def _lightgbm(contract: Contract, model_dir: str, _: Dict[str, Any]) -> Native:
     flavor = contract.flavors.get("lightgbm", {})
     path = _join(model_dir, flavor.get("data", "model.lgb"))
     if flavor.get("model_class", "lightgbm.basic.Booster") == "lightgbm.basic.Booster":
         model = importlib.import_module("lightgbm").Booster(model_file=path)
     else:
         model = _unpickled(path, flavor.get("serialization_format", "cloudpickle"), flavor.get("skops_trusted_types"))
-    return lambda data, _: model.predict(data)
+    return Native(lambda data, _: model.predict(data), model)
 
 
-def _onnx(contract: Contract, model_dir: str, _: Dict[str, Any]) -> Predict:
+def _onnx(contract: Contract, model_dir: str, _: Dict[str, Any]) -> Native:
     runtime, np, pd = (importlib.import_module(name) for name in ("onnxruntime", "numpy", "pandas"))
     flavor = contract.flavors.get("onnx", {})
     wanted = flavor.get("providers") or ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -140,10 +148,10 @@ def _onnx(contract: Contract, model_dir: str, _: Dict[str, Any]) -> Predict:
         found = dict(zip(outputs, session.run(outputs, feed)))  # noqa: B905 - Python 3.9
         return pd.DataFrame({name: np.asarray(one).reshape(-1) for name, one in found.items()}) if is_frame else found
 
-    return predict
+    return Native(predict)
 
 
-def _pytorch(contract: Contract, model_dir: str, config: Dict[str, Any]) -> Predict:
+def _pytorch(contract: Contract, model_dir: str, config: Dict[str, Any]) -> Native:
     torch, np, pd = (importlib.import_module(name) for name in ("torch", "numpy", "pandas"))
     folder = _join(model_dir, contract.flavors.get("pytorch", {}).get("model_data") or "data")
     path, device = _join(folder, "model.pth"), config.get("device") or "cpu"
@@ -164,10 +172,10 @@ def _pytorch(contract: Contract, model_dir: str, config: Dict[str, Any]) -> Pred
             found = model(torch.from_numpy(array).to(device), **(params or {})).cpu().numpy()
         return pd.DataFrame(found, index=data.index) if is_frame else found
 
-    return predict
+    return Native(predict)
 
 
-def _python_model(contract: Contract, model_dir: str, config: Dict[str, Any]) -> Predict:
+def _python_model(contract: Contract, model_dir: str, config: Dict[str, Any]) -> Native:
     function = contract.python_function
     with stand_in.installed():
         path = _join(model_dir, function.get("python_model") or "python_model.pkl")
@@ -176,7 +184,7 @@ def _python_model(contract: Contract, model_dir: str, config: Dict[str, Any]) ->
         return _asked(_unpickled(path, "cloudpickle", None), contract, model_dir, config)
 
 
-def _code_model(contract: Contract, model_dir: str, config: Dict[str, Any]) -> Predict:
+def _code_model(contract: Contract, model_dir: str, config: Dict[str, Any]) -> Native:
     name = Path(str(contract.python_function.get("model_code_path"))).name
     with stand_in.installed() as given:
         runpy.run_path(_join(model_dir, name))
@@ -185,7 +193,7 @@ def _code_model(contract: Contract, model_dir: str, config: Dict[str, Any]) -> P
         return _asked(given[-1], contract, model_dir, config)
 
 
-def _asked(model: Any, contract: Contract, model_dir: str, config: Dict[str, Any]) -> Predict:  # noqa: ANN401
+def _asked(model: Any, contract: Contract, model_dir: str, config: Dict[str, Any]) -> Native:  # noqa: ANN401
     """Return how a Python model, or a function that is one, is asked."""
     named = contract.python_function.get("artifacts") or {}  # type: Dict[str, Dict[str, str]]
     artifacts = {name: _join(model_dir, one["path"]) for name, one in named.items()}
@@ -196,8 +204,8 @@ def _asked(model: Any, contract: Contract, model_dir: str, config: Dict[str, Any
     accepted = inspect.signature(function).parameters
     first: List[Any] = [context] if "context" in accepted or "ctx" in accepted else []
     if "params" in accepted:
-        return lambda data, params: function(*first, data, params=params)
-    return lambda data, _: function(*first, data)
+        return Native(lambda data, params: function(*first, data, params=params))
+    return Native(lambda data, _: function(*first, data))
 
 
 LOADERS = {
@@ -208,4 +216,4 @@ LOADERS = {
     "mlflow.pytorch": _pytorch,
     "mlflow.sklearn": _sklearn,
     "mlflow.xgboost": _xgboost,
-}  # type: Dict[str, Callable[[Contract, str, Dict[str, Any]], Predict]]
+}  # type: Dict[str, Callable[[Contract, str, Dict[str, Any]], Native]]

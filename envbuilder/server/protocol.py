@@ -1,8 +1,13 @@
-"""The frames that the front and a worker exchange: a fixed header, a small JSON head and a body of bytes."""
+"""The frames that the front and a worker exchange: a fixed header, a small JSON head and a body of bytes.
+
+A request's head is `{"content_type": …}` and its answer's `{"status": …}`. Several requests are one frame with the head
+`{"batch": [{"content_type": …, "size": …}, …]}` and their bodies behind each other; its answer's head is
+`{"batch": [{"status": …, "size": …}, …]}`.
+"""
 
 import json
 import struct
-from typing import Any, BinaryIO, Dict, Optional, Tuple
+from typing import Any, BinaryIO, Dict, List, Optional, Tuple
 
 Head = Dict[str, Any]
 
@@ -33,3 +38,12 @@ def read_frame(stream: BinaryIO) -> Optional[Tuple[Head, bytes]]:
     if len(head) < head_size or len(body) < body_size:
         return None
     return json.loads(head.decode("utf-8")), body
+
+
+def parts(heads: List[Head], body: bytes) -> List[Tuple[str, bytes]]:
+    """Return the content type and the body of each request of a batch."""
+    found, start = [], 0
+    for head in heads:
+        found.append((head["content_type"], body[start : start + head["size"]]))
+        start += head["size"]
+    return found

@@ -1,21 +1,20 @@
-"""The model in a worker: loads it, with the environment's own MLflow where it has one, and answers requests."""
+"""The model in a worker: answers requests, alone or several at once."""
 
+import contextlib
 import importlib
-import importlib.util
-import inspect
 import json
 import os
 import re
 import sys
 import traceback
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from . import answer as answers
-from . import contract as contracts
-from . import enforcement, native, parameters, payload
+from . import batch, direct, loading, payload
 from .invalid_input import InvalidInputError
-from .schema import Metadata
+from .loading import LoadedModel
 
+DIRECT = "direct"
 BAD_CODES = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE")
 UNEXPECTED = (
     "Encountered an unexpected error while evaluating the model. Verify that the serialized input Dataframe is"
@@ -39,80 +38,73 @@ QUOTED = (
 )
 
 
-class LoadedModel:
-    """A loaded model and what is asked about it for every request."""
-
-    def __init__(
-        self,
-        predict: Any,  # noqa: ANN401 - of data and, where it takes them, `params`
-        metadata: Any,  # noqa: ANN401 - MLflow's, of any version, or the contract's
-        mlflow_version: str,
-        contract: Optional[contracts.Contract] = None,
-    ) -> None:
-        self.predict = predict
-        self.metadata = metadata
-        self.takes_params = "params" in inspect.signature(predict).parameters
-        self.mlflow_version = mlflow_version
-        self.contract = contract
-
-
 def load(model_dir: str) -> LoadedModel:
-    """Load the model as MLflow's own server does."""
-    contract = contracts.find(os.environ)
-    config = os.environ.get("SERVING_MODEL_CONFIG")
-    overridden = json.loads(config) if config else {}  # type: Dict[str, Any]
-    if importlib.util.find_spec("mlflow") is None:
-        return _load_without_mlflow(model_dir, contract, overridden)
-    os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
-    mlflow = importlib.import_module("mlflow")
-    pyfunc = importlib.import_module("mlflow.pyfunc")
-    options = {"model_config": overridden} if config else {}
-    model = pyfunc.load_model(model_dir, **options)
-    version = str(getattr(mlflow, "__version__", "unknown"))
-    return LoadedModel(model.predict, getattr(model, "metadata", None), version, contract)
-
-
-def _load_without_mlflow(
-    model_dir: str, contract: Optional[contracts.Contract], overridden: Dict[str, Any]
-) -> LoadedModel:
-    if contract is None:
-        raise native.UnloadableError(
-            "MLflow is not in the model's environment, and without a `contract.json` the model cannot be loaded by"
-            " other means; build the image again, or add `mlflow` to the environment"
+    """Load the model, and find out whether numbers have a short way to it."""
+    model = loading.load(model_dir)
+    if model.contract is not None:
+        model.direct = direct.find(
+            model.contract,
+            model.raw,
+            lambda body: answer(model, "application/json", body),
+            lambda predictions: answers.dumps(predictions, is_llm=False),
+            lambda text: sys.stderr.write(text + "\n"),
         )
-    config = contract.python_function.get("config")
-    code = contract.python_function.get("code")
-    if code:
-        sys.path.insert(0, os.path.join(model_dir, code))  # noqa: PTH118 - pathlib is one import more
-    loaded = native.load(contract, model_dir, {**(config if isinstance(config, dict) else {}), **overridden})
-    metadata = Metadata(contract)
-    schema = metadata.get_input_schema()
-
-    def predict(data: Any, params: Any = None) -> Any:  # noqa: ANN401
-        data = enforcement.enforce(data, schema) if schema is not None else data
-        return loaded(data, parameters.enforce(params, contract.params))
-
-    return LoadedModel(predict, metadata, "none", contract)
+    return model
 
 
 def answer(model: LoadedModel, content_type: str, body: bytes) -> Answer:
     """Return the status and the JSON body for one request."""
+    rows = _direct_rows(model, content_type, body)
+    if rows is not None and model.direct is not None:
+        with contextlib.suppress(Exception):  # what went wrong is told by the long way
+            return 200, answers.dumps(model.direct.call(rows), is_llm=False)
     try:
         request = payload.parse(content_type, body, model.metadata, model.contract)
     except BaseException as error:  # noqa: BLE001 - parsing runs code of the environment
         return _refusal(error)
     try:
-        if model.takes_params:
-            predictions = model.predict(request.data, params=request.params)
-        else:
-            predictions = model.predict(request.data)
+        predictions = model.predict(request.data, request.params)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit too
         if hasattr(error, "serialize_as_json") or isinstance(error, InvalidInputError):
             return _refusal(error)
         sys.stderr.write(traceback.format_exc())
         return _error(400, _body("BAD_REQUEST", UNEXPECTED), error)
+    return _written(predictions, is_llm=request.is_llm)
+
+
+def answer_all(model: LoadedModel, requests: Sequence[Tuple[str, bytes]]) -> List[Answer]:
+    """Answer requests (content type and body), those that are alike with one prediction where the model allows it."""
+    found: Dict[int, Answer] = {}
+    if model.is_row_wise and len(requests) > 1:
+        parts = list(filter(None, (_part(model, place, *request) for place, request in enumerate(requests))))
+        for group in batch.groups(parts, model.most_rows):
+            is_direct = group[0].key == DIRECT
+            call = model.direct.call if is_direct and model.direct is not None else model.predict
+            # One that fails, or an answer that cannot be split, is found by asking for each alone.
+            with contextlib.suppress(Exception, SystemExit):
+                for one, predictions in zip(group, batch.predict(group, call, is_direct=is_direct)):  # noqa: B905
+                    found[one.place] = _written(predictions, is_llm=False)
+    return [found[place] if place in found else answer(model, *request) for place, request in enumerate(requests)]
+
+
+def _part(model: LoadedModel, place: int, content_type: str, body: bytes) -> Optional[batch.Part]:
+    rows = _direct_rows(model, content_type, body)
+    if rows is not None:
+        return batch.Part(place, rows, None, len(rows), DIRECT)
     try:
-        return 200, answers.dumps(predictions, is_llm=request.is_llm)
+        request = payload.parse(content_type, body, model.metadata, model.contract)
+    except Exception:  # noqa: BLE001 - it is answered alone
+        return None
+    return None if request.is_llm else batch.part(place, request.data, request.params)
+
+
+def _direct_rows(model: LoadedModel, content_type: str, body: bytes) -> Any:  # noqa: ANN401
+    return model.direct.array(body) if model.direct is not None and content_type == "application/json" else None
+
+
+def _written(predictions: Any, *, is_llm: bool) -> Answer:  # noqa: ANN401
+    try:
+        return 200, answers.dumps(predictions, is_llm=is_llm)
     except Exception as error:  # noqa: BLE001 - objects of the model convert themselves
         sys.stderr.write(traceback.format_exc())
         message = f"The model's answer cannot be written as JSON: {describe(error)}"
