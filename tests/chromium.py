@@ -17,7 +17,7 @@ from tests.docker_engine import install
 if TYPE_CHECKING:
     from pathlib import Path
 
-_FLAGS = (
+FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -41,7 +41,7 @@ class Chromium:
 
     def _run(self, *arguments: str) -> str:
         with tempfile.TemporaryDirectory() as profile:
-            command = [self.program, *_FLAGS, f"--user-data-dir={profile}", *arguments]
+            command = [self.program, *FLAGS, f"--user-data-dir={profile}", *arguments]
             environ = {**os.environ, "HOME": profile}
             ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environ)
         assert ended.returncode == 0, ended.stderr

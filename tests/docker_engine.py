@@ -83,7 +83,8 @@ def private_engine() -> Iterator[str]:
     finally:
         end_leftovers(folder)
         unmount(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        # Gigabytes of small files: Python takes minutes.
+        subprocess.run((shutil.which("rm") or "rm", "-rf", folder), check=False)
 
 
 def _first_that_starts(folder: Path) -> Iterator[str]:
