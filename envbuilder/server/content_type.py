@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from .payload import PROTOCOL_CHANGE
 
+# Beside those that the text names: the worker answers 415 itself where the model's environment lacks pyarrow.
+ARROW = "application/vnd.apache.arrow.stream"
+
 SUPPORTED = ("text/csv", "application/json", "application/vnd.apache.parquet")
 
 
@@ -24,7 +27,7 @@ def parse(header: str | None) -> str:
     if parameters:
         names = ", ".join(sorted(parameters))
         raise UnsupportedContentTypeError(f"Unrecognized content type parameters: {names}. {PROTOCOL_CHANGE}")
-    if media_type not in SUPPORTED:
+    if media_type not in (*SUPPORTED, ARROW):
         raise UnsupportedContentTypeError(
             f"This predictor only supports the following content types: Types: {list(SUPPORTED)}. Got '{header}'."
         )

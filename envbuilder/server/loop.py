@@ -9,10 +9,11 @@ import sys
 import traceback
 from typing import BinaryIO, List, cast
 
-from . import protocol, scoring
+from . import arrow, protocol, scoring
 
 PR_SET_PDEATHSIG = 1
 TRACE_LINES = 20
+OK = 200
 LONGEST = 2000  # characters of a text that may quote data
 
 
@@ -55,8 +56,10 @@ def _serve(stream: BinaryIO, model_dir: str) -> int:
             sizes = [{"status": status, "size": len(answer)} for status, answer in found]
             protocol.write_frame(stream, {"batch": sizes}, b"".join(answer for _, answer in found))
         else:
-            status, answer = scoring.answer(model, head["content_type"], body)
-            protocol.write_frame(stream, {"status": status}, answer)
+            status, answer = scoring.answer(model, head["content_type"], body, head.get("accept", ""))
+            is_arrow = status == OK and head.get("accept") == arrow.MEDIA_TYPE
+            told = {"status": status, "content_type": arrow.MEDIA_TYPE} if is_arrow else {"status": status}
+            protocol.write_frame(stream, told, answer)
 
 
 def _end_with(front: int) -> None:

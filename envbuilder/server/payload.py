@@ -11,7 +11,7 @@ import json
 import os
 from typing import Any, Dict, NamedTuple, Optional
 
-from . import conversion, losses
+from . import arrow, conversion, losses
 from .contract import Contract
 from .invalid_input import InvalidInputError
 from .schema import Metadata
@@ -58,6 +58,8 @@ def parse(
         return Request(_csv(body, schema), None, is_llm=False)
     if content_type == "application/vnd.apache.parquet":
         return Request(_parquet(body), None, is_llm=False)
+    if content_type == arrow.MEDIA_TYPE:
+        return Request(arrow.read(body), None, is_llm=False)
     fields = _fields(body)
     if any(key in fields for key in LLM_KEYS):
         return _llm(fields, metadata)

@@ -1,8 +1,9 @@
 """The frames that the front and a worker exchange: a fixed header, a small JSON head and a body of bytes.
 
-A request's head is `{"content_type": …}` and its answer's `{"status": …}`. Several requests are one frame with the head
-`{"batch": [{"content_type": …, "size": …}, …]}` and their bodies behind each other; its answer's head is
-`{"batch": [{"status": …, "size": …}, …]}`.
+A request's head is `{"content_type": …}` and its answer's `{"status": …}`. A head with `"accept"` (Arrow's media type)
+gets an answer with that `"content_type"`, unless it is an error. Several requests are one frame: the head is `{"batch":
+[{"content_type": …, "size": …}, …]}` and their bodies follow each other, and so do the answers behind `{"batch":
+[{"status": …, "size": …}, …]}`.
 """
 
 import json

@@ -10,7 +10,7 @@ import traceback
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from . import answer as answers
-from . import batch, direct, loading, payload
+from . import arrow, batch, direct, loading, payload
 from .invalid_input import InvalidInputError
 from .loading import LoadedModel
 
@@ -52,12 +52,12 @@ def load(model_dir: str) -> LoadedModel:
     return model
 
 
-def answer(model: LoadedModel, content_type: str, body: bytes) -> Answer:
-    """Return the status and the JSON body for one request."""
+def answer(model: LoadedModel, content_type: str, body: bytes, accept: str = "") -> Answer:
+    """Return the status and the body for one request: JSON or, of status 200 and where it is accepted, Arrow."""
     rows = _direct_rows(model, content_type, body)
     if rows is not None and model.direct is not None:
         with contextlib.suppress(Exception):  # what went wrong is told by the long way
-            return 200, answers.dumps(model.direct.call(rows), is_llm=False)
+            return 200, _dumps(model.direct.call(rows), accept, is_llm=False)
     try:
         request = payload.parse(content_type, body, model.metadata, model.contract)
     except BaseException as error:  # noqa: BLE001 - parsing runs code of the environment
@@ -69,7 +69,7 @@ def answer(model: LoadedModel, content_type: str, body: bytes) -> Answer:
             return _refusal(error)
         sys.stderr.write(traceback.format_exc())
         return _error(400, _body("BAD_REQUEST", UNEXPECTED), error)
-    return _written(predictions, is_llm=request.is_llm)
+    return _written(predictions, accept, is_llm=request.is_llm)
 
 
 def answer_all(model: LoadedModel, requests: Sequence[Tuple[str, bytes]]) -> List[Answer]:
@@ -83,7 +83,7 @@ def answer_all(model: LoadedModel, requests: Sequence[Tuple[str, bytes]]) -> Lis
             # One that fails, or an answer that cannot be split, is found by asking for each alone.
             with contextlib.suppress(Exception, SystemExit):
                 for one, predictions in zip(group, batch.predict(group, call, is_direct=is_direct)):  # noqa: B905
-                    found[one.place] = _written(predictions, is_llm=False)
+                    found[one.place] = _written(predictions, "", is_llm=False)
     return [found[place] if place in found else answer(model, *request) for place, request in enumerate(requests)]
 
 
@@ -102,12 +102,19 @@ def _direct_rows(model: LoadedModel, content_type: str, body: bytes) -> Any:  # 
     return model.direct.array(body) if model.direct is not None and content_type == "application/json" else None
 
 
-def _written(predictions: Any, *, is_llm: bool) -> Answer:  # noqa: ANN401
+def _dumps(predictions: Any, accept: str, *, is_llm: bool) -> bytes:  # noqa: ANN401
+    return arrow.write(predictions) if accept == arrow.MEDIA_TYPE else answers.dumps(predictions, is_llm=is_llm)
+
+
+def _written(predictions: Any, accept: str, *, is_llm: bool) -> Answer:  # noqa: ANN401
     try:
-        return 200, answers.dumps(predictions, is_llm=is_llm)
+        return 200, _dumps(predictions, accept, is_llm=is_llm)
+    except arrow.NoArrowError as error:
+        return _error(406, _body("BAD_REQUEST", str(error)), error)
     except Exception as error:  # noqa: BLE001 - objects of the model convert themselves
         sys.stderr.write(traceback.format_exc())
-        message = f"The model's answer cannot be written as JSON: {describe(error)}"
+        form = "an Arrow stream" if accept == arrow.MEDIA_TYPE else "JSON"
+        message = f"The model's answer cannot be written as {form}: {describe(error)}"
         return _error(500, _body("INTERNAL_ERROR", message), error)
 
 
@@ -119,6 +126,8 @@ def describe(error: BaseException) -> str:
 
 def _refusal(error: BaseException) -> Answer:
     """Answer with an error of MLflow (any version), of the request, or a surprise while it was parsed."""
+    if isinstance(error, arrow.NoArrowError):
+        return _error(415, _body("BAD_REQUEST", str(error)), error)
     if isinstance(error, InvalidInputError):
         fields = _body(error.code, str(error))
         if error.error_class and "error_class" in fields:
