@@ -19,16 +19,19 @@ if TYPE_CHECKING:
     import pytest
 
 
-def kept_python(request: pytest.FixtureRequest, name: str, requirements: tuple[str, ...]) -> Path:
+def kept_python(
+    request: pytest.FixtureRequest, name: str, requirements: tuple[str, ...], *, interpreter: Path | None = None
+) -> Path:
     """Return the interpreter of an environment with the requirements; `name` is what its folder is called."""
-    key = hashlib.sha256("\n".join((sys.executable, sys.version, *requirements)).encode()).hexdigest()[:12]
+    base = str(interpreter) if interpreter is not None else sys.executable
+    key = hashlib.sha256("\n".join((base, sys.version, *requirements)).encode()).hexdigest()[:12]
     folder: Path = request.config.cache.mkdir(name) / key
     python = folder / "bin" / "python"
     with alone(request.config, key):
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
             uv, environment = find_uv_bin(), {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
-            subprocess.run((uv, "venv", "-q", "--python", sys.executable, folder), check=True, env=environment)
+            subprocess.run((uv, "venv", "-q", "--python", base, folder), check=True, env=environment)
             install = (uv, "pip", "install", "-q", "--python", str(python), *requirements)
             subprocess.run(install, check=True, env=environment)
             (folder / "complete").touch()
