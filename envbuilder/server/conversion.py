@@ -63,7 +63,7 @@ def _pairs(made: Any, schema: Schema) -> Any:  # noqa: ANN401
         return [(entry["name"], entry) for entry in schema.entries]
     if schema.is_tensor:
         return [(name, schema.entries[0]) for name in made.columns]
-    return zip(made.columns, schema.entries)  # noqa: B905 - Python 3.9
+    return zip(made.columns, schema.entries)
 
 
 def _cast(series: Any, entry: Dict[str, Any]) -> Any:  # noqa: ANN401, PLR0911

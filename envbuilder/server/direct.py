@@ -135,7 +135,7 @@ def _candidate(contract: Contract, raw: Any) -> Optional[Direct]:  # noqa: ANN40
     names = [entry.get("name") for entry in entries]
     if not isinstance(kind, str) or kind not in KINDS or len(set(names)) != len(names):
         return None
-    if not all(isinstance(name, str) and entry.get("required", True) for name, entry in zip(names, entries)):  # noqa: B905
+    if not all(isinstance(name, str) and entry.get("required", True) for name, entry in zip(names, entries)):
         return None
     call = _call(contract, raw, names)
     if call is None:
@@ -175,7 +175,7 @@ def _bodies(direct: Direct, environment: Mapping[str, str]) -> List[bytes]:
     for count in ROWS:
         for scale in (1, 10, 1000):
             rows = [[_number(chance, direct.dtype, scale) for _ in names] for _ in range(count)]
-            records = [dict(zip(names, row)) for row in rows]  # noqa: B905 - Python 3.9
+            records = [dict(zip(names, row)) for row in rows]
             columns = {name: [row[name] for row in records] for name in names}
             other = [list(reversed(row)) for row in rows]
             contents = (

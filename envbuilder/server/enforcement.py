@@ -47,7 +47,7 @@ def _enforce(data: Any, schema: Schema) -> Any:  # noqa: ANN401
         return _tensors(data, schema)
     names = schema.input_names() or list(data.columns[: len(schema.entries)])
     columns = {}  # type: Dict[Any, Any]
-    for name, entry in zip(names, schema.entries):  # noqa: B905 - Python 3.9
+    for name, entry in zip(names, schema.entries):
         if name in data:
             columns[name] = _column(name, data[name], entry)
     return pd.DataFrame(columns)
@@ -131,7 +131,7 @@ def _tensor(array: Any, entry: Dict[str, Any]) -> Any:  # noqa: ANN401
         return array
     if len(shape) > 1 and -1 in shape[1:] and array.ndim == 1 and array.dtype.kind == "O":
         return array  # rows of different lengths
-    same = len(shape) == array.ndim and all(-1 in (want, got) or want == got for want, got in zip(shape, array.shape))  # noqa: B905
+    same = len(shape) == array.ndim and all(-1 in (want, got) or want == got for want, got in zip(shape, array.shape))
     if not same:
         raise MismatchError(f"Shape of input {array.shape} does not match expected shape {shape}.")
     # The length of the longest text is no part of a type.

@@ -145,7 +145,7 @@ def _onnx(contract: Contract, model_dir: str, _: Dict[str, Any]) -> Native:
             name: one.astype(np.float32) if inputs.get(name) == "tensor(float)" and one.dtype == np.float64 else one
             for name, one in data.items()
         }
-        found = dict(zip(outputs, session.run(outputs, feed)))  # noqa: B905 - Python 3.9
+        found = dict(zip(outputs, session.run(outputs, feed)))
         return pd.DataFrame({name: np.asarray(one).reshape(-1) for name, one in found.items()}) if is_frame else found
 
     return Native(predict)

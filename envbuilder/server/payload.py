@@ -183,7 +183,7 @@ def _column_types(schema: Any) -> Dict[Any, Any]:  # noqa: ANN401
     kinds = getattr(schema, "input_types", getattr(schema, "column_types", list))()  # type: Any
     is_tensor = getattr(schema, "is_tensor_spec", bool)()
     dtypes = (schema.numpy_types() if is_tensor else schema.pandas_types()) if schema is not None else []
-    columns = zip(_names(schema), kinds, dtypes)  # noqa: B905 - Python 3.8
+    columns = zip(_names(schema), kinds, dtypes)
     return {name: (getattr(kind, "name", ""), dtype) for name, kind, dtype in columns if name}
 
 
@@ -201,7 +201,7 @@ def _csv(body: bytes, schema: Any) -> Any:  # noqa: ANN401
             f"Invalid input. Ensure that input is a valid UTF-8 encoded string. Error: '{error.reason}'",
         ) from error
     try:
-        dtypes = dict(zip(_names(schema), schema.pandas_types())) if schema is not None else None  # noqa: B905
+        dtypes = dict(zip(_names(schema), schema.pandas_types())) if schema is not None else None
         return pd.read_csv(io.StringIO(text), dtype=dtypes)
     except Exception as error:
         raise InvalidInputError(_not_a_frame("CSV-formatted", "to_csv", error)) from error

@@ -9,7 +9,14 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .worker_process import Answer, Failure, LoadFailedError, RequestTimeoutError, WorkerProcess
+from .worker_process import (
+    Answer,
+    Failure,
+    LoadFailedError,
+    RequestTimeoutError,
+    WorkerDiedError,
+    WorkerProcess,
+)
 
 if TYPE_CHECKING:
     from typing import Deque, Mapping
@@ -20,12 +27,35 @@ FIRST_DELAY = 0.1
 LONGEST_DELAY = 30.0
 STEADY = 10.0
 """A worker that lived this many seconds is replaced at once, without a delay."""
+MOST_TOGETHER = 256
+MOST_BYTES_TOGETHER = 1 << 20
+"""What is put into one prediction of a row-wise model, where more than one request waits."""
 
 log = logging.getLogger("envbuilder.server")
 
 
 class UnavailableError(Exception):
     """No worker can take the request now."""
+
+
+class _Turn:
+    """A request, from when it comes until it has its answer."""
+
+    def __init__(self, content_type: str, body: bytes, answer: asyncio.Future[Answer], begun: float) -> None:
+        self.content_type = content_type
+        self.body = body
+        self.answer = answer
+        self.begun = begun
+        self.taken = begun
+        """When a worker took it."""
+
+    def succeed(self, answer: Answer) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class Pool:
@@ -46,8 +76,8 @@ class Pool:
         self._started: set[WorkerProcess] = set()
         self._ready: set[WorkerProcess] = set()
         self._idle: Deque[WorkerProcess] = deque()
-        self._waiting: Deque[asyncio.Future[WorkerProcess]] = deque()
-        self._exchanges: set[asyncio.Task[Answer]] = set()
+        self._waiting: Deque[_Turn] = deque()
+        self._exchanges: set[asyncio.Task[None]] = set()
         self._keepers: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -80,19 +110,27 @@ class Pool:
         Raises UnavailableError, WorkerDiedError or RequestTimeoutError.
         """
         loop = asyncio.get_running_loop()
-        begun = loop.time()
-        deadline = begun + self._settings.request_timeout
-        worker = await self._take(deadline)
-        taken = loop.time()
+        turn = _Turn(content_type, body, loop.create_future(), loop.time())
+        worker = self._free()
+        if worker is not None:
+            self._begin(worker, [turn])
+        elif not self.is_ready or len(self._waiting) >= self._settings.max_waiting:
+            raise UnavailableError
+        else:
+            self._waiting.append(turn)
         # Waiting in line counts for the client's patience, not for the worker's: one that is merely late is not
         # killed, so the exchange goes on by itself when its client is gone.
-        exchange = loop.create_task(self._exchange(worker, content_type, body))
-        self._exchanges.add(exchange)
-        exchange.add_done_callback(self._forget)
-        done, _ = await asyncio.wait({exchange}, timeout=max(0.0, deadline - loop.time()))
-        if not done:
-            raise RequestTimeoutError
-        return replace(exchange.result(), queue_seconds=taken - begun, predict_seconds=loop.time() - taken)
+        try:
+            await asyncio.wait({turn.answer}, timeout=self._settings.request_timeout)
+            if not turn.answer.done():
+                raise RequestTimeoutError
+        finally:
+            turn.answer.cancel()  # of one that has its answer nothing changes
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(turn)
+        return replace(
+            turn.answer.result(), queue_seconds=turn.taken - turn.begun, predict_seconds=loop.time() - turn.taken
+        )
 
     async def close(self) -> None:
         """End all workers."""
@@ -104,53 +142,57 @@ class Pool:
             await worker.ended.wait()
         await asyncio.gather(*self._exchanges, return_exceptions=True)
 
-    def _forget(self, exchange: asyncio.Task[Answer]) -> None:
-        self._exchanges.discard(exchange)
-        if not exchange.cancelled():
-            exchange.exception()  # asked for, so that asyncio does not warn when nobody waits for it
-
-    async def _exchange(self, worker: WorkerProcess, content_type: str, body: bytes) -> Answer:
-        try:
-            return await worker.ask(content_type, body, self._settings.request_timeout)
-        except RequestTimeoutError:
-            log.warning("worker %d answers no more (limit %g s), killed", worker.pid, self._settings.request_timeout)
-            raise
-        finally:
-            self._give_back(worker)
-
-    async def _take(self, deadline: float) -> WorkerProcess:
+    def _free(self) -> WorkerProcess | None:
         while self._idle:
             worker = self._idle.popleft()
             if not worker.is_doomed:
                 return worker
-        if not self.is_ready or len(self._waiting) >= self._settings.max_waiting:
-            raise UnavailableError
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[WorkerProcess] = loop.create_future()
-        self._waiting.append(turn)
+        return None
+
+    def _begin(self, worker: WorkerProcess, turns: list[_Turn]) -> None:
+        exchange = asyncio.get_running_loop().create_task(self._exchange(worker, turns))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._exchanges.discard)
+
+    async def _exchange(self, worker: WorkerProcess, turns: list[_Turn]) -> None:
+        """Have the turns answered with one prediction, and give each its answer, or what went wrong."""
+        taken = asyncio.get_running_loop().time()
+        for turn in turns:
+            turn.taken = taken
         try:
-            await asyncio.wait({turn}, timeout=max(0.0, deadline - loop.time()))
-        except asyncio.CancelledError:
-            if turn.done() and turn.exception() is None:
-                self._give_back(turn.result())
-            turn.cancel()
-            raise
-        if not turn.done():
-            turn.cancel()
-            with contextlib.suppress(ValueError):
-                self._waiting.remove(turn)
-            raise RequestTimeoutError
-        return turn.result()
+            requests = [(turn.content_type, turn.body) for turn in turns]
+            answers = await worker.ask(requests, self._settings.request_timeout)
+        except (RequestTimeoutError, WorkerDiedError) as error:
+            if isinstance(error, RequestTimeoutError):
+                limit = self._settings.request_timeout
+                log.warning("worker %d answers no more (limit %g s), killed", worker.pid, limit)
+            for turn in turns:
+                turn.fail(error)
+        else:
+            for turn, answer in zip(turns, answers):
+                turn.succeed(answer)
+        finally:
+            self._give_back(worker)
 
     def _give_back(self, worker: WorkerProcess) -> None:
         if worker not in self._ready or worker.is_doomed:
             return
+        turns = self._next(worker)
+        if turns:
+            self._begin(worker, turns)
+        else:
+            self._idle.append(worker)
+
+    def _next(self, worker: WorkerProcess) -> list[_Turn]:
+        """Take the turn that waited longest; with it, where the model is row-wise, what waits behind it."""
+        turns: list[_Turn] = []
+        size = 0
         while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(worker)
-                return
-        self._idle.append(worker)
+            size += len(self._waiting[0].body)
+            if turns and (not worker.is_row_wise or len(turns) >= MOST_TOGETHER or size > MOST_BYTES_TOGETHER):
+                break
+            turns.append(self._waiting.popleft())
+        return turns
 
     async def _keep(self) -> None:
         """Keep one worker alive."""
@@ -202,6 +244,4 @@ class Pool:
         if self._ready:
             return
         while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_exception(UnavailableError())
+            self._waiting.popleft().fail(UnavailableError())

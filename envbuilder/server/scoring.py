@@ -82,7 +82,7 @@ def answer_all(model: LoadedModel, requests: Sequence[Tuple[str, bytes]]) -> Lis
             call = model.direct.call if is_direct and model.direct is not None else model.predict
             # One that fails, or an answer that cannot be split, is found by asking for each alone.
             with contextlib.suppress(Exception, SystemExit):
-                for one, predictions in zip(group, batch.predict(group, call, is_direct=is_direct)):  # noqa: B905
+                for one, predictions in zip(group, batch.predict(group, call, is_direct=is_direct)):
                     found[one.place] = _written(predictions, "", is_llm=False)
     return [found[place] if place in found else answer(model, *request) for place, request in enumerate(requests)]
 

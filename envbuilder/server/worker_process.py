@@ -69,6 +69,8 @@ class WorkerProcess:
     ) -> None:
         self.ended = asyncio.Event()
         self.mlflow_version = ""
+        self.is_row_wise = False
+        """Several requests may be answered with one prediction."""
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -122,15 +124,16 @@ class WorkerProcess:
         if head["event"] != "ready":
             raise LoadFailedError(Failure(head["what"], tuple(head["trace"])))
         self.mlflow_version = head["mlflow_version"]
+        self.is_row_wise = bool(head.get("row_wise"))
 
-    async def ask(self, content_type: str, body: bytes, timeout: float) -> Answer:
-        """Have one request answered; a worker that takes longer is stuck and killed."""
+    async def ask(self, requests: list[tuple[str, bytes]], timeout: float) -> list[Answer]:
+        """Have requests (content type and body) answered with one prediction; a worker that takes longer is killed."""
         overdue = asyncio.get_running_loop().call_later(timeout, self._give_up)
         try:
-            self._writer.write(protocol.pack({"content_type": content_type}, len(body)))
-            self._writer.write(body)
+            for part in _packed(requests):
+                self._writer.write(part)
             await self._writer.drain()
-            head, answer = await self._receive()
+            head, body = await self._receive()
         except (OSError, EOFError):
             self.kill()
             if self._overdue:
@@ -142,7 +145,13 @@ class WorkerProcess:
             raise
         finally:
             overdue.cancel()
-        return Answer(head["status"], answer)
+        if "batch" not in head:
+            return [Answer(head["status"], body)]
+        answers, start = [], 0
+        for one in head["batch"]:
+            answers.append(Answer(one["status"], body[start : start + one["size"]]))
+            start += one["size"]
+        return answers
 
     def kill(self) -> None:
         """End the worker and what it started."""
@@ -181,6 +190,16 @@ class WorkerProcess:
         self._process.wait()
         self.ended.set()
         self._writer.transport.abort()
+
+
+def _packed(requests: list[tuple[str, bytes]]) -> list[bytes]:
+    """Return the frame of a request, or of several."""
+    bodies = [body for _, body in requests]
+    if len(requests) == 1:
+        head: protocol.Head = {"content_type": requests[0][0]}
+    else:
+        head = {"batch": [{"content_type": kind, "size": len(body)} for kind, body in requests]}
+    return [protocol.pack(head, sum(map(len, bodies))), *bodies]
 
 
 def _environment(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:
