@@ -7,9 +7,12 @@ import signal
 import socket
 import sys
 import traceback
-from typing import BinaryIO, List, cast
+from typing import TYPE_CHECKING, BinaryIO, List, Optional, cast
 
-from . import arrow, protocol, scoring
+from . import arrow, forking, protocol, scoring
+
+if TYPE_CHECKING:
+    from .loading import LoadedModel
 
 PR_SET_PDEATHSIG = 1
 TRACE_LINES = 20
@@ -23,14 +26,15 @@ def main(arguments: List[str]) -> int:
     _end_with(front)
     # A program that the model starts must not hold the connection open.
     os.set_inheritable(descriptor, False)
-    stream = cast("BinaryIO", socket.socket(fileno=descriptor).makefile("rwb"))
+    connection = socket.socket(fileno=descriptor)
     try:
-        return _serve(stream, model_dir)
+        return _serve(connection, model_dir, front)
     except (BrokenPipeError, ConnectionResetError):
         return 0
 
 
-def _serve(stream: BinaryIO, model_dir: str) -> int:
+def _serve(connection: socket.socket, model_dir: str, front: int) -> int:
+    stream = _stream(connection)
     try:
         model = scoring.load(model_dir)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit too
@@ -40,26 +44,69 @@ def _serve(stream: BinaryIO, model_dir: str) -> int:
         protocol.write_frame(stream, {"event": "failed", "what": scoring.describe(error)[:LONGEST], "trace": lines})
         return 1
     # What the libraries made while they were imported lives as long as the process: a collection that walks all of it
-    # costs a request 100 ms and more.
+    # costs a request 100 ms and more, and in a fork a copy of its memory.
     gc.collect()
     if hasattr(gc, "freeze"):
         gc.freeze()
-    ready = {"event": "ready", "mlflow_version": model.mlflow_version, "row_wise": model.is_row_wise}
-    protocol.write_frame(stream, ready)
+    protocol.write_frame(stream, _ready(model))
+    is_forked = False
     while True:
         frame = protocol.read_frame(stream)
         if frame is None:
+            if is_forked:
+                forking.end()
             return 0
         head, body = frame
-        if "batch" in head:
-            found = scoring.answer_all(model, protocol.parts(head["batch"], body))
-            sizes = [{"status": status, "size": len(answer)} for status, answer in found]
-            protocol.write_frame(stream, {"batch": sizes}, b"".join(answer for _, answer in found))
+        if head.get("event") == "fork":
+            forked = _fork(connection, stream, front)
+            if forked is not None:
+                connection, stream, is_forked = forked, _stream(forked), True
+                protocol.write_frame(stream, _ready(model))
         else:
-            status, answer = scoring.answer(model, head["content_type"], body, head.get("accept", ""))
-            is_arrow = status == OK and head.get("accept") == arrow.MEDIA_TYPE
-            told = {"status": status, "content_type": arrow.MEDIA_TYPE} if is_arrow else {"status": status}
-            protocol.write_frame(stream, told, answer)
+            _answer(model, stream, head, body)
+
+
+def _stream(connection: socket.socket) -> BinaryIO:
+    return cast("BinaryIO", connection.makefile("rwb"))
+
+
+def _ready(model: "LoadedModel") -> protocol.Head:
+    return {
+        "event": "ready",
+        "mlflow_version": model.mlflow_version,
+        "row_wise": model.is_row_wise,
+        "can_fork": forking.is_safe(),
+    }
+
+
+def _fork(connection: socket.socket, stream: BinaryIO, front: int) -> Optional[socket.socket]:
+    """Fork a worker; returns its connection in the new one and None in this one."""
+    if not forking.is_safe():
+        protocol.write_frame(stream, {"event": "failed", "what": "threads run beside the main one", "trace": []})
+        return None
+    protocol.write_frame(stream, {"event": "give"})
+    given = forking.take_socket(connection)
+    pid = forking.fork(front)
+    if pid == 0:
+        _end_with(front)
+        stream.close()
+        connection.close()
+        return given
+    given.close()
+    protocol.write_frame(stream, {"event": "forked", "pid": pid})
+    return None
+
+
+def _answer(model: "LoadedModel", stream: BinaryIO, head: protocol.Head, body: bytes) -> None:
+    if "batch" in head:
+        found = scoring.answer_all(model, protocol.parts(head["batch"], body))
+        sizes = [{"status": status, "size": len(answer)} for status, answer in found]
+        protocol.write_frame(stream, {"batch": sizes}, b"".join(answer for _, answer in found))
+        return
+    status, answer = scoring.answer(model, head["content_type"], body, head.get("accept", ""))
+    is_arrow = status == OK and head.get("accept") == arrow.MEDIA_TYPE
+    told = {"status": status, "content_type": arrow.MEDIA_TYPE} if is_arrow else {"status": status}
+    protocol.write_frame(stream, told, answer)
 
 
 def _end_with(front: int) -> None:
