@@ -9,9 +9,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from envbuilder import cache_lock, disk, fleet_yaml, model_environment, model_pattern, stages
+from envbuilder import cache_lock, disk, engine_choice, fleet_yaml, model_environment, model_pattern, stages
 from envbuilder.errors import BuildFailedError, EnvBuilderError, InvalidFileError, LockImpossibleError, Source
 from envbuilder.image_reference import ImageReference
 from envbuilder.model_pattern import ModelPattern
@@ -20,10 +20,14 @@ from envbuilder.reporter import Reporter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from envbuilder.base_image import BaseImage
+    from envbuilder.bases import BaseReference
     from envbuilder.choices import Choices
+    from envbuilder.engine import Engine
     from envbuilder.fleet_yaml import Member
     from envbuilder.machine import Machine
     from envbuilder.model import Model
+    from envbuilder.oci_image import Platform
     from envbuilder.stages import BuildReport
 
 State = Literal["built", "existed", "failed"]
@@ -160,6 +164,8 @@ def build(listed: Iterable[Member], choices: Choices, *, machine: Machine, watch
     begin = time.monotonic()
     listed, watch = tuple(listed), watch or Watch()
     _check(choices)
+    name, chosen = engine_choice.choose_engine(choices, machine)
+    engine = (name, cast("Engine", _Remembering(chosen)))
     watch.listed(listed)
     outcomes: dict[int, Outcome] = {}
 
@@ -183,7 +189,7 @@ def build(listed: Iterable[Member], choices: Choices, *, machine: Machine, watch
         unlockable: LockImpossibleError | None = None
         for one in group:
             # What cannot be locked for one cannot be for the others either; asking again takes as long.
-            outcome = _failed(one, unlockable) if unlockable is not None else _built(one, machine, watch)
+            outcome = _failed(one, unlockable) if unlockable is not None else _built(one, engine, machine, watch)
             if isinstance(outcome.error, LockImpossibleError):
                 unlockable = outcome.error
             end(one.number, outcome)
@@ -252,10 +258,27 @@ def _named_alike(known: list[_Known]) -> Iterable[tuple[_Known, InvalidFileError
             )
 
 
-def _built(one: _Known, machine: Machine, watch: Watch) -> Outcome:
+class _Remembering:
+    """An engine that is asked for each base once: a fleet has the same one again and again."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._bases: dict[tuple[BaseReference, Platform], BaseImage] = {}
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._engine, name)
+
+    def base_image(self, reference: BaseReference, *, platform: Platform, machine: Machine) -> BaseImage:
+        key = reference, platform
+        if key not in self._bases:
+            self._bases[key] = self._engine.base_image(reference, platform=platform, machine=machine)
+        return self._bases[key]
+
+
+def _built(one: _Known, engine: tuple[str, Engine], machine: Machine, watch: Watch) -> Outcome:
     begin = time.monotonic()
     own = replace(machine, reporter=watch.reporter(one.number))
-    found = _attempt(lambda: stages.build(one.model, one.choices, machine=own), machine)
+    found = _attempt(lambda: stages.build(one.model, one.choices, machine=own, engine=engine), machine)
     seconds = time.monotonic() - begin
     if isinstance(found, Exception):
         return replace(_failed(one, found), seconds=seconds)

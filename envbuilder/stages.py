@@ -259,19 +259,21 @@ def _tell_routes(spec: EnvironmentSpec, machine: Machine) -> None:
 
 @cache_lock.used
 @disk.readable_by_all()
-def build(model: str | Path | Model, choices: Choices, *, machine: Machine) -> BuildReport:
-    """Make the model's image, try it, and only then name it."""
+def build(
+    model: str | Path | Model, choices: Choices, *, machine: Machine, engine: tuple[str, Engine] | None = None
+) -> BuildReport:
+    """Make the model's image, try it, and only then name it; an `engine` is given with its name, if it is chosen."""
     timings = Timings(machine.reporter)
     if choices.output is not None and choices.output.exists():
         raise InvalidFileError(
             "the output exists already", where=Source(file=str(choices.output)), fix="remove it, or choose another name"
         )
-    name, engine = engine_choice.choose_engine(choices, machine)
+    name, builder = engine or engine_choice.choose_engine(choices, machine)
     engine_choice.check_templates(name, choices)
     destination = Destination.of(choices, name, machine=machine, timings=timings) if choices.push else None
-    plan = make_plan(model, engine, choices, machine=machine, timings=timings)
+    plan = make_plan(model, builder, choices, machine=machine, timings=timings)
     references = _references(choices.tag, plan)
-    found = None if choices.rebuild else engine.find(references[-1], machine=machine)
+    found = None if choices.rebuild else builder.find(references[-1], machine=machine)
     published = None
     if destination is not None and not choices.rebuild and (found is not None or choices.output is None):
         published = destination.find(references[-1], plan)
@@ -284,17 +286,17 @@ def build(model: str | Path | Model, choices: Choices, *, machine: Machine) -> B
         choices = _triable(choices, plan, name, machine)
         # The name of the content says that the image was tried.
         references = references if choices.smoke else references[:1]
-        image, report = _made(plan, name, engine, choices, machine=machine, timings=timings)
+        image, report = _made(plan, name, builder, choices, machine=machine, timings=timings)
     if found is not None or published is None:
         with timings.stage("tag"):
-            engine.tag(image, references, machine=machine)
+            builder.tag(image, references, machine=machine)
     if choices.output is not None:
         with timings.stage("write", str(choices.output)):
-            _write(engine, name, image, references, choices.output, plan, machine)
+            _write(builder, name, image, references, choices.output, plan, machine)
     pushed = sbom = None
     if destination is not None:
         with timings.stage("push", destination.reference.name) as note:
-            pushed = destination.push(published, lambda: engine.push(image, plan, references, machine=machine))
+            pushed = destination.push(published, lambda: builder.push(image, plan, references, machine=machine))
             note.text = pushed.to_text()
         if published is None:
             with timings.stage("bill of materials"):
@@ -302,7 +304,7 @@ def build(model: str | Path | Model, choices: Choices, *, machine: Machine) -> B
 
                 sbom = destination.attach(
                     pushed,
-                    lambda: _sbom(engine, image, plan, machine),
+                    lambda: _sbom(builder, image, plan, machine),
                     media_type=cyclonedx.MEDIA_TYPE,
                     title=cyclonedx.TITLE,
                 )
