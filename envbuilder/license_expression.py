@@ -55,7 +55,6 @@ _KNOWN: Final = {
     "psf": "PSF-2.0",
     "the mit license": "MIT",
 }
-_TERM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 _LONGEST: Final = 200
 
 
@@ -82,17 +81,6 @@ def of_metadata(expression: str, text: str, classifiers: Iterable[str]) -> str |
     names = [one.rpartition(" :: ")[2] for one in classifiers if one.startswith("License ::")]
     meant = {_CLASSIFIERS.get(name) for name in names}
     return meant.pop() if len(meant) == 1 else None
-
-
-def identifiers(expression: str) -> frozenset[str]:
-    """Return the identifiers of licences in an expression, exceptions left out; `GPL-2.0+` is itself."""
-    words = _TERM.findall(expression)
-    found = set()
-    for index, word in enumerate(words):
-        if word in {"AND", "OR", "WITH"} or (index and words[index - 1] == "WITH"):
-            continue
-        found.add(word)
-    return frozenset(found)
 
 
 def is_allowed(expression: str, *, allow: frozenset[str], deny: frozenset[str]) -> bool:

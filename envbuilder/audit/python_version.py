@@ -11,7 +11,7 @@ from envbuilder.audit_finding import Finding
 
 if sys.version_info >= (3, 11):
     import tomllib
-else:
+else:  # pragma: no cover - an older Python
     import tomli as tomllib
 
 if TYPE_CHECKING:

@@ -8,6 +8,16 @@ from envbuilder.audit import advisory, cvss
 from envbuilder.audit.advisory import Advisory
 from tests.audit.samples import entry
 
+ODD = {
+    "affected": [
+        {
+            "package": {"ecosystem": "PyPI", "name": "a"},
+            "versions": ["1.0"],
+            "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "odd"}]}],
+        }
+    ]
+}
+
 
 def parsed(**options: Any) -> Advisory:  # noqa: ANN401 - those of an entry
     return Advisory.parse(entry("X-1", "a", **options), options.get("ecosystem", "PyPI"), "a")
@@ -88,6 +98,7 @@ def test_what_shares_a_name_is_one_vulnerability() -> None:
             Advisory.parse(entry("GHSA-1", "a", fixed="2", aliases=("CVE-1",), rating="LOW"), "PyPI", "a"),
             Advisory.parse(entry("GHSA-2", "a", fixed="3"), "PyPI", "a"),
             Advisory.parse(entry("PYSEC-1", "a", fixed="2.5", aliases=("CVE-1",), rating="HIGH"), "PyPI", "a"),
+            Advisory.parse(entry("ODD", "a", ranges=[]) | ODD, "PyPI", "a"),
             Advisory.parse(entry("GHSA-3", "a", fixed="0.1"), "PyPI", "a"),
             Advisory.parse(entry("OTHER", "a", fixed="odd", summary="", details="a\x1b[2J text\nmore"), "PyPI", "a"),
         ],
@@ -97,6 +108,7 @@ def test_what_shares_a_name_is_one_vulnerability() -> None:
     assert [(one.names, one.fixed, one.rating) for one in found] == [
         (("CVE-1", "GHSA-1", "PYSEC-1"), "2", "high"),
         (("GHSA-2",), "3", "high"),
+        (("ODD",), None, "high"),
     ]
 
 

@@ -19,6 +19,7 @@ from envbuilder import digest
 from envbuilder.audit import archive_facts, bill, cyclonedx, debian_status, spdx
 from envbuilder.audit.archive_facts import ArchiveFacts
 from envbuilder.audit.bill import Bill, Subject
+from envbuilder.audit.component import Component
 from envbuilder.audit.nested_bill import Part
 from envbuilder.conda_package import CondaPackage
 from envbuilder.installer import conda_packages, wheels
@@ -48,7 +49,7 @@ Status: install ok installed
 Architecture: amd64
 Source: glibc
 Version: 2.36-9
-Depends: libgcc-s1 (>= 3), missing
+Depends: libgcc1 (>= 3), missing,
 Description: a text
  Package: not-one
 
@@ -58,6 +59,7 @@ Architecture: amd64
 Source: gcc-12 (12.2.0-14)
 Version: 12.2.0-14
 Depends: libc6 (>= 2.35) | libc6-other
+Provides: libgcc1 (= 1:12)
 
 Package: gone
 Status: deinstall ok config-files
@@ -67,7 +69,7 @@ Version: 1
 Package: bad name
 Version: 1
 """
-OS_RELEASE = 'ID=debian\nVERSION_ID="12"\n'
+OS_RELEASE = '# a comment\nID=debian\nVERSION_ID="12"\n'
 
 
 def lock_of(*packages: LockedPackage, conda: tuple[CondaFile, ...] = ()) -> Lock:
@@ -108,7 +110,10 @@ def whole(facts: Mapping[Digest, ArchiveFacts] | None = None) -> Bill:
         digest.parse(wheel("part").digest): ArchiveFacts(
             size=10,
             license="MIT",
-            parts=(Part(name="z", version="1", purl=None, license="Zlib", stated_by="sboms/a.json"),),
+            parts=(
+                Part(name="z", version="1", purl=None, license="Zlib", stated_by="sboms/a.json"),
+                Part(name="y", version="", purl="pkg:generic/y", license=None, stated_by="sboms/a.json"),
+            ),
             unreadable=("sboms/b.json",),
         ),
         digest.parse(wheel("own").digest): ArchiveFacts(size=10, license_text="ask us"),
@@ -120,6 +125,14 @@ def whole(facts: Mapping[Digest, ArchiveFacts] | None = None) -> Bill:
         debian=debian_status.parse(STATUS, os_release=OS_RELEASE),
         tool_version="1",
     )
+
+
+def test_what_the_archive_of_a_conda_package_holds_counts_before_its_name() -> None:
+    lock = lock_of(conda=(python_package("pytorch", "2.3.1"),))
+    facts = {lock.conda_packages[0].sha256: ArchiveFacts(size=1, distributions=(("torch", "2.3.1+cpu"),))}
+    made = bill.of_lock(lock, subject=Subject(name="m"), facts=facts, debian=None, tool_version="1")
+    (upstream,) = made.components[0].identities[1:]
+    assert (upstream.purl, upstream.is_guess) == ("pkg:pypi/torch@2.3.1%2Bcpu", False)
 
 
 def components(data: bytes) -> dict[str, dict[str, Any]]:
@@ -189,7 +202,7 @@ def test_edges_lead_to_wheels_conda_packages_and_what_is_inside() -> None:
     found = {one.name: one for one in whole().components}
     assert found["top"].depends == ("conda:pytorch@2.3.1-pyhd8ed1ab_0", "pypi:part@1.0")
     assert found["pytorch"].depends == ("conda:zlib@1.3-0",)
-    assert found["part"].depends == ("pypi:part@1.0#z@1",)
+    assert found["part"].depends == ("pypi:part@1.0#pkg:generic/y@", "pypi:part@1.0#z@1")
     assert found["libc6"].depends == ("deb:libgcc-s1:amd64@12.2.0-14",)
     assert "gone" not in found
 
@@ -236,3 +249,16 @@ def test_archives_in_the_caches_say_licence_size_content_and_what_is_inside(mach
     first, second = (found[one.sha256] for one in lock.conda_packages)
     assert (first.license, first.distributions) == ("BSD-3-Clause", (("pytorch", "2.3.1"),))
     assert (second.license, second.distributions) == ("BSD-3-Clause", ())
+
+
+def test_a_component_of_an_unknown_version_and_with_no_hash_is_valid_too() -> None:
+    component = Component(ref="x", kind="pypi", name="x", version="", identities=())
+    made = replace(whole(), components=(component,))
+    data = cyclonedx.to_bytes(made)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(data.decode()) is None
+    assert "version" not in components(data)["x"]
+    package = json.loads(spdx.to_bytes(made))["packages"][1]
+    assert "versionInfo" not in package
+    assert "comment" not in package
+    known = replace(whole(), components=(replace(component, license="MIT"),))
+    assert "properties" not in components(cyclonedx.to_bytes(known))["x"]

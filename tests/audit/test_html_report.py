@@ -68,6 +68,15 @@ def test_a_report_without_a_lock_or_findings_is_a_page_too(made: Report) -> None
     assert "<p>None.</p>" in page
     assert "may be shipped" in page
     assert "vulnerabilities were not looked up" in page
+    assert made.bill is not None
+    bare = tuple(replace(one, identities=(), size=None) for one in made.bill.components[:1])
+    page = html_report.to_text(replace(made, bill=replace(made.bill, components=bare)))
+    assert "The archives are not in the caches" in page
+    assert "<li>" not in page
+    few = replace(made.bill, components=tuple(one for one in made.bill.components if one.size is not None)[:0])
+    assert "<details" not in html_report.to_text(replace(made, bill=few))
+    sized = tuple(replace(one, depends=(), size=5) for one in made.bill.components[:2])
+    assert "more, " not in html_report.to_text(replace(made, bill=replace(made.bill, components=sized)))
 
 
 def colors(picture: Path) -> set[tuple[int, int, int]]:

@@ -14,7 +14,7 @@ import pytest
 from envbuilder import digest
 from envbuilder.audit import audited, html_report, markdown, report, sarif
 from envbuilder.choices import Choices
-from envbuilder.errors import InvalidFileError
+from envbuilder.errors import InvalidFileError, Source
 from envbuilder.locked import WheelSource
 from envbuilder.policy import Policy
 from envbuilder.workspace_yaml import WorkspaceYaml
@@ -259,6 +259,24 @@ def test_each_form_names_all_findings_and_shows_what_a_model_says_as_text(machin
     assert "amend: {pip: {bump: ['pillow==10.0.1']}}" in text
     assert {result["level"] for result in log["runs"][0]["results"]} == {"error", "warning"}
     assert html_report.to_text(made) == page
+
+
+def test_each_form_says_what_is_not_known_and_what_is_ignored(machine: Machine, tmp_path: Path) -> None:
+    made = of_lock(lock_of(pinned("pillow", "9.0.0")), machine, tmp_path)
+    quiet = replace(made, findings=(), ignored=made.findings, databases=(), is_broken=False)
+    assert "1 more are ignored" in markdown.to_text(quiet)
+    assert "there is no database here" in markdown.to_text(quiet)
+    some = replace(made, ignored=made.findings)
+    assert "1 more are ignored" in html_report.to_text(some)
+    placeless = replace(made.findings[0], where=None, amendment="", why="", fix="")
+    log = sarif.to_dict(replace(made, findings=(placeless,), ignored=made.findings))
+    first, second = log["runs"][0]["results"]
+    assert "locations" not in first
+    assert second["suppressions"] == [{"kind": "external"}]
+    whole = replace(made.findings[0], where=Source(file="MLmodel"))
+    (result,) = sarif.to_dict(replace(made, findings=(whole,)))["runs"][0]["results"]
+    assert "logicalLocations" not in result["locations"][0]
+    assert "| " in markdown.to_text(replace(made, findings=(placeless,)))
 
 
 @pytest.mark.process
