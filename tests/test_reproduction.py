@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -224,16 +225,19 @@ def test_a_run_that_was_killed_leaves_nothing_in_the_way(
     prefix, settings = tmp_path / "env", small_machine.settings
     environ = {**os.environ, "ENVBUILDER_CACHE_DIR": str(settings.cache_dir), "ENVBUILDER_INDEX_URL": small_index.url}
     command = (sys.executable, "-m", "envbuilder", "reproduce", str(model), "--prefix", str(prefix))
-    killed_while_installing, seconds = 0, 0.3
+    begun = tmp_path / ".env.envbuilder-new"
+    killed_while_installing, seconds = 0, 0.0
     while not prefix.exists():
         child = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not begun.exists() and child.poll() is None:
+            time.sleep(0.005)
         try:
             child.wait(seconds)
         except subprocess.TimeoutExpired:
             child.send_signal(signal.SIGKILL)
             child.wait()
-        killed_while_installing += (tmp_path / ".env.envbuilder-new").exists()
-        seconds += 0.15
+        killed_while_installing += begun.exists()
+        seconds += 0.2
     made = reproduction.reproduce(model, Wish(prefix=prefix), Choices(), machine=small_machine)
     assert made.existed
     assert made.packages == 8
