@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from . import azure, content_type, descriptions, inference_protocol, json_lines, metrics, vertex
+from .content_type import ARROW
 from .metrics import Metrics
 from .observed import Observed
 from .prediction import JSON, Predictor, RefusedError, unavailable
@@ -132,12 +133,13 @@ async def _answered(
 ) -> Response:
     """Answer as MLflow's server does, with `write` for what is well."""
     try:
-        answer = await predictor.predict(request, translate)
+        accept = ARROW if write is None and ARROW in request.headers.get("accept", "") else ""
+        answer = await predictor.predict(request, translate, accept=accept)
     except RefusedError as refused:
         return _refusal(refused)
     if write is not None and answer.status == _OK:
         return Response(write(answer.body), media_type=kind)
-    return Response(answer.body, answer.status, media_type=JSON)
+    return Response(answer.body, answer.status, media_type=answer.content_type)
 
 
 def _refusal(refused: RefusedError) -> Response:

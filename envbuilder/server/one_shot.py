@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import content_type, prediction, runner
 from .pool import Pool
-from .worker_process import Answer, RequestTimeoutError, WorkerDiedError
+from .worker_process import Answer, Question, RequestTimeoutError, WorkerDiedError
 
 if TYPE_CHECKING:
     from typing import Any, Mapping
@@ -34,7 +34,7 @@ async def predict(settings: Settings, environment: Mapping[str, str], header: st
         if pool.failed.done():
             loaded.cancel()
             return _refused(500, "INTERNAL_ERROR", f"The model does not load: {pool.failed.result().what}")
-        return await pool.ask(media_type, body)
+        return await pool.ask(Question(media_type, body))
     except RequestTimeoutError:
         return _refused(504, "DEADLINE_EXCEEDED", prediction.TIMEOUT_TEXT)
     except WorkerDiedError as error:

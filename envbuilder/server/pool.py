@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from .worker_process import (
     Answer,
+    CannotForkError,
     Failure,
     LoadFailedError,
+    Question,
     RequestTimeoutError,
     WorkerDiedError,
     WorkerProcess,
@@ -41,9 +43,8 @@ class UnavailableError(Exception):
 class _Turn:
     """A request, from when it comes until it has its answer."""
 
-    def __init__(self, content_type: str, body: bytes, answer: asyncio.Future[Answer], begun: float) -> None:
-        self.content_type = content_type
-        self.body = body
+    def __init__(self, question: Question, answer: asyncio.Future[Answer], begun: float) -> None:
+        self.question = question
         self.answer = answer
         self.begun = begun
         self.taken = begun
@@ -76,13 +77,14 @@ class Pool:
         self._started: set[WorkerProcess] = set()
         self._ready: set[WorkerProcess] = set()
         self._idle: Deque[WorkerProcess] = deque()
+        self._forking = asyncio.Lock()
         self._waiting: Deque[_Turn] = deque()
         self._exchanges: set[asyncio.Task[None]] = set()
         self._keepers: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start the workers, without waiting for them."""
-        self._keepers = [asyncio.ensure_future(self._keep()) for _ in range(self._settings.workers)]
+        self._keepers = [asyncio.ensure_future(self._keep(number)) for number in range(self._settings.workers)]
 
     @property
     def is_ready(self) -> bool:
@@ -104,13 +106,13 @@ class Pool:
         """The processes that are this pool's to reap."""
         return {worker.pid for worker in self._started}
 
-    async def ask(self, content_type: str, body: bytes) -> Answer:
+    async def ask(self, question: Question) -> Answer:
         """Have a request answered by a free worker.
 
         Raises UnavailableError, WorkerDiedError or RequestTimeoutError.
         """
         loop = asyncio.get_running_loop()
-        turn = _Turn(content_type, body, loop.create_future(), loop.time())
+        turn = _Turn(question, loop.create_future(), loop.time())
         worker = self._free()
         if worker is not None:
             self._begin(worker, [turn])
@@ -160,8 +162,8 @@ class Pool:
         for turn in turns:
             turn.taken = taken
         try:
-            requests = [(turn.content_type, turn.body) for turn in turns]
-            answers = await worker.ask(requests, self._settings.request_timeout)
+            questions = [turn.question for turn in turns]
+            answers = await worker.ask(questions, self._settings.request_timeout)
         except (RequestTimeoutError, WorkerDiedError) as error:
             if isinstance(error, RequestTimeoutError):
                 limit = self._settings.request_timeout
@@ -188,16 +190,20 @@ class Pool:
         turns: list[_Turn] = []
         size = 0
         while self._waiting:
-            size += len(self._waiting[0].body)
-            if turns and (not worker.is_row_wise or len(turns) >= MOST_TOGETHER or size > MOST_BYTES_TOGETHER):
+            question = self._waiting[0].question
+            size += len(question.body)
+            is_full = not worker.is_row_wise or len(turns) >= MOST_TOGETHER or size > MOST_BYTES_TOGETHER
+            if turns and (is_full or question.accept or turns[0].question.accept):
                 break
             turns.append(self._waiting.popleft())
         return turns
 
-    async def _keep(self) -> None:
-        """Keep one worker alive."""
+    async def _keep(self, number: int) -> None:
+        """Keep one worker alive; the first one loads the model, and the others are forked from it where they can be."""
         loop = asyncio.get_running_loop()
         failures, delay = 0, 0.0
+        if number:
+            await self.loaded.wait()
         while not self.failed.done():
             await asyncio.sleep(delay)
             delay = min(LONGEST_DELAY, max(FIRST_DELAY, delay * 2))
@@ -221,7 +227,7 @@ class Pool:
                 delay = 0.0
 
     async def _load(self) -> WorkerProcess:
-        worker = await WorkerProcess.start(self._settings, self._environment)
+        worker = await self._forked() or await WorkerProcess.start(self._settings, self._environment)
         self._started.add(worker)
         try:
             await worker.loaded()
@@ -235,6 +241,22 @@ class Pool:
         self.loaded.set()
         self._give_back(worker)
         return worker
+
+    async def _forked(self) -> WorkerProcess | None:
+        """Return a worker that is forked from a free one; None where none is free or fit for it."""
+        async with self._forking:
+            parent = next((worker for worker in self._idle if worker.can_fork and not worker.is_doomed), None)
+            if parent is None:
+                return None
+            self._idle.remove(parent)
+            try:
+                return await parent.fork()
+            except CannotForkError as error:
+                log.info("worker %d forks no other: %s", parent.pid, error)
+                parent.can_fork = False
+                return None
+            finally:
+                self._give_back(parent)
 
     def _remove(self, worker: WorkerProcess) -> None:
         self._started.discard(worker)

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .pool import UnavailableError
-from .worker_process import RequestTimeoutError, WorkerDiedError
+from .worker_process import Question, RequestTimeoutError, WorkerDiedError
 
 if TYPE_CHECKING:
     from typing import Callable, Tuple
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     Translate = Callable[[bytes], Tuple[str, bytes]]
     """From a host's body to what workers read: its content type and bytes; raises RefusedError."""
+
 
 JSON = "application/json"
 TIMEOUT_TEXT = "Request processing time exceeded limit"
@@ -54,21 +55,21 @@ class Predictor:
         self._settings = settings
         self._metrics = metrics
 
-    async def predict(self, request: Request, translate: Translate) -> Answer:
+    async def predict(self, request: Request, translate: Translate, *, accept: str = "") -> Answer:
         """Return the answer of a worker, or raise RefusedError."""
         started = time.perf_counter()
         held = _Held(self)
         try:
             body = await self._read(request, held)
             self._metrics.phase("read", time.perf_counter() - started)
-            return await self.ask(*translate(body))
+            return await self.ask(*translate(body), accept=accept)
         finally:
             held.release()
 
-    async def ask(self, media_type: str, body: bytes) -> Answer:
+    async def ask(self, media_type: str, body: bytes, *, accept: str = "") -> Answer:
         """Return a worker's answer to what it can read, or raise RefusedError."""
         try:
-            answer = await self.pool.ask(media_type, body)
+            answer = await self.pool.ask(Question(media_type, body, accept))
         except UnavailableError:
             raise unavailable() from None
         except RequestTimeoutError:

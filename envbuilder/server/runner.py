@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import importlib
 import os
 import signal
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from .pool import Pool
 
+PR_SET_CHILD_SUBREAPER = 36
 REAP_EVERY = 1.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -29,6 +31,12 @@ def run(main: Coroutine[object, object, T]) -> T:
         loop.run_until_complete(_cancel_all())
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what workers leave behind, or fork for it, as process 1 of a container is."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def on_stop(stop: Callable[[], None]) -> None:

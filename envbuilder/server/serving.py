@@ -63,6 +63,7 @@ async def serve(settings: Settings, environment: Mapping[str, str], uds: str | N
     runner.on_stop(server.stop)
     pool.failed.add_done_callback(lambda _: server.stop())
     sockets = None if uds else [_listen(settings.host, settings.port)]
+    runner.adopt_orphans()
     pool.start()
     helpers = [asyncio.ensure_future(runner.reap_orphans(pool)), asyncio.ensure_future(_announce(pool, sockets))]
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
 import json
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 BUFFER = 1 << 20
+JSON = "application/json"
 STDERR = 2
 
 
@@ -34,11 +36,22 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Question:
+    """A request as workers read it."""
+
+    content_type: str
+    body: bytes
+    accept: str = ""
+    """The content type that is asked for, where it is another than JSON."""
+
+
+@dataclass(frozen=True)
 class Answer:
-    """A worker's answer to one request; the body is JSON."""
+    """A worker's answer to one request."""
 
     status: int
     body: bytes
+    content_type: str = JSON
     queue_seconds: float = 0.0
     """What the request waited for a worker."""
     predict_seconds: float = 0.0
@@ -61,14 +74,42 @@ class RequestTimeoutError(Exception):
     """The request took longer than it may."""
 
 
+class _Forked:
+    """A process that a worker forked and the front has to wait for: as much of Popen as is used of one."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def wait(self) -> int:
+        """Reap it."""
+        if self.returncode is None:
+            try:
+                _, status = os.waitpid(self.pid, 0)
+            except ChildProcessError:
+                self.returncode = 0
+            else:
+                self.returncode = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        return self.returncode
+
+
+class CannotForkError(Exception):
+    """The worker does not fork another one."""
+
+
 class WorkerProcess:
     """A started worker; it takes one request at a time."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        process: subprocess.Popen[bytes] | _Forked,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         self.ended = asyncio.Event()
         self.mlflow_version = ""
+        self.can_fork = False
+        """Another worker may be forked from it, which shares its memory."""
         self.is_row_wise = False
         """Several requests may be answered with one prediction."""
         self._process = process
@@ -108,6 +149,35 @@ class WorkerProcess:
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=BUFFER)
         return cls(process, reader, writer)
 
+    async def fork(self) -> WorkerProcess:
+        """Return a worker that is forked from this one, which answers nothing meanwhile; raises CannotForkError."""
+        ours, theirs = socket.socketpair()
+        try:
+            await self._offer()
+            own = self._writer.get_extra_info("socket")
+            with socket.fromfd(own.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                given = array.array("i", [theirs.fileno()])
+                connection.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
+            head, _ = await self._receive()
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=BUFFER)
+            return WorkerProcess(_Forked(head["pid"]), reader, writer)
+        except (OSError, EOFError, KeyError) as error:
+            ours.close()
+            self.kill()  # nobody knows what it would say next
+            raise CannotForkError(str(error)) from error
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+
+    async def _offer(self) -> None:
+        self._writer.write(protocol.pack({"event": "fork"}, 0))
+        await self._writer.drain()
+        head, _ = await self._receive()
+        if head.get("event") != "give":
+            raise CannotForkError(head.get("what", ""))
+
     @property
     def pid(self) -> int:
         """The process, also after its end."""
@@ -125,12 +195,13 @@ class WorkerProcess:
             raise LoadFailedError(Failure(head["what"], tuple(head["trace"])))
         self.mlflow_version = head["mlflow_version"]
         self.is_row_wise = bool(head.get("row_wise"))
+        self.can_fork = bool(head.get("can_fork"))
 
-    async def ask(self, requests: list[tuple[str, bytes]], timeout: float) -> list[Answer]:
-        """Have requests (content type and body) answered with one prediction; a worker that takes longer is killed."""
+    async def ask(self, questions: list[Question], timeout: float) -> list[Answer]:
+        """Have questions answered with one prediction; a worker that takes longer is killed."""
         overdue = asyncio.get_running_loop().call_later(timeout, self._give_up)
         try:
-            for part in _packed(requests):
+            for part in _packed(questions):
                 self._writer.write(part)
             await self._writer.drain()
             head, body = await self._receive()
@@ -146,7 +217,7 @@ class WorkerProcess:
         finally:
             overdue.cancel()
         if "batch" not in head:
-            return [Answer(head["status"], body)]
+            return [Answer(head["status"], body, head.get("content_type", JSON))]
         answers, start = [], 0
         for one in head["batch"]:
             answers.append(Answer(one["status"], body[start : start + one["size"]]))
@@ -192,13 +263,16 @@ class WorkerProcess:
         self._writer.transport.abort()
 
 
-def _packed(requests: list[tuple[str, bytes]]) -> list[bytes]:
-    """Return the frame of a request, or of several."""
-    bodies = [body for _, body in requests]
-    if len(requests) == 1:
-        head: protocol.Head = {"content_type": requests[0][0]}
+def _packed(questions: list[Question]) -> list[bytes]:
+    """Return the frame of a question, or of several."""
+    bodies = [one.body for one in questions]
+    if len(questions) > 1:
+        parts = [{"content_type": one.content_type, "size": len(one.body)} for one in questions]
+        head: protocol.Head = {"batch": parts}
     else:
-        head = {"batch": [{"content_type": kind, "size": len(body)} for kind, body in requests]}
+        head = {"content_type": questions[0].content_type}
+        if questions[0].accept:
+            head["accept"] = questions[0].accept
     return [protocol.pack(head, sum(map(len, bodies))), *bodies]
 
 

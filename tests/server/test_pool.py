@@ -185,3 +185,28 @@ def _statuses_while(served: Served, disturb: Callable[[Served], None]) -> Counte
     for thread in threads:
         thread.join(30)
     return statuses
+
+
+def test_workers_are_forked_from_the_first_and_replaced_like_any(serve: Callable[..., Served]) -> None:
+    served = serve("acting", MLFLOW_MODELS_WORKERS="4", OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    wait_until(lambda: len(served.workers()) == 4, log=served.log)
+    wait_until(lambda: b"envbuilder_workers_ready 4.0" in served.request("GET", "/metrics")[2], log=served.log)
+    pids = {served.act("pid")[1]["predictions"][0] for _ in range(40)}
+    assert pids <= set(served.workers())
+    (alone,) = serve("acting").workers()
+    workers = sorted(served.workers())
+    # They share what was loaded; four that were started apart take four times as much.
+    if "forks no other" not in served.log.read_text():
+        assert sum(map(_pss, workers)) < 2.5 * _pss(alone)
+    others = workers[1:]
+    os.kill(others[0], signal.SIGKILL)
+    wait_until(lambda: others[0] not in served.workers() and len(served.workers()) == 4, 20, served.log)
+    wait_until(lambda: b"envbuilder_workers_ready 4.0" in served.request("GET", "/metrics")[2], 20, served.log)
+    assert served.act("sleep")[0] == 200
+
+
+def _pss(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
