@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from envbuilder.audit.audited import Audited
     from envbuilder.audit.bill import Bill
+    from envbuilder.audit.vulnerability_service import Service
     from envbuilder.machine import Machine
     from envbuilder.policy import Policy
 
@@ -40,7 +41,7 @@ class Report:
 
     ignored: tuple[Finding, ...]
     databases: tuple[str, ...]
-    """The ecosystems whose vulnerabilities are known here."""
+    """The ecosystems whose vulnerabilities are known here, and the service that was asked."""
 
     is_broken: bool
     """Whether the policy forbids to ship it."""
@@ -67,10 +68,14 @@ class Report:
         }
 
 
-def make(audited: Audited, rules: Policy, *, today: date, tool_version: str, machine: Machine) -> Report:
+def make(
+    audited: Audited, rules: Policy, *, today: date, tool_version: str, machine: Machine, service: Service | None = None
+) -> Report:
     """Apply every rule to what is known of the audited."""
     bill = audited.bill(machine) if audited.lock is not None else None
-    counted, ignored = rules.judge(_all(audited, bill, rules, today=today, machine=machine), today=today)
+    counted, ignored = rules.judge(
+        _all(audited, bill, rules, today=today, machine=machine, service=service), today=today
+    )
     findings = in_order(counted)
     databases = [
         family
@@ -83,13 +88,15 @@ def make(audited: Audited, rules: Policy, *, today: date, tool_version: str, mac
         bill=bill,
         findings=findings,
         ignored=in_order(ignored),
-        databases=tuple(databases),
+        databases=(*databases, *((service.where.file,) if service is not None and bill is not None else ())),
         is_broken=rules.is_broken_by(findings),
         tool_version=tool_version,
     )
 
 
-def _all(audited: Audited, bill: Bill | None, rules: Policy, *, today: date, machine: Machine) -> Iterator[Finding]:
+def _all(
+    audited: Audited, bill: Bill | None, rules: Policy, *, today: date, machine: Machine, service: Service | None
+) -> Iterator[Finding]:
     lock, spec = audited.lock, audited.spec
     known = python_version.table()
     if spec is not None:
@@ -106,4 +113,4 @@ def _all(audited: Audited, bill: Bill | None, rules: Policy, *, today: date, mac
         yield from model_content.check(audited.model, audited.files)
     if bill is not None:
         yield from shipping.check(bill, rules, lock_file=audited.lock_file)
-        yield from vulnerabilities.check(bill, machine, lock_file=audited.lock_file)
+        yield from vulnerabilities.check(bill, machine, lock_file=audited.lock_file, service=service)

@@ -1,8 +1,9 @@
-"""The components of a bill against the databases of vulnerabilities on this machine."""
+"""The components of a bill against the databases of vulnerabilities on this machine, and against a service."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import unquote
 
 from envbuilder.audit import advisory
@@ -13,9 +14,10 @@ from envbuilder.errors import Source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from envbuilder.audit.advisory import Rating, Vulnerability
+    from envbuilder.audit.advisory import Advisory, Rating, Vulnerability
     from envbuilder.audit.bill import Bill
     from envbuilder.audit.component import Component, Identity
+    from envbuilder.audit.vulnerability_service import Service
     from envbuilder.audit_finding import Severity
     from envbuilder.machine import Machine
 
@@ -28,24 +30,58 @@ _SEVERITIES: Final[dict[Rating, Severity]] = {
 }
 
 
-def check(bill: Bill, machine: Machine, *, lock_file: str) -> Iterator[Finding]:
-    """Give the known vulnerabilities of every component that has a name in a database that is here."""
-    where = Source(file=lock_file, key="package")
-    python = Database.find("PyPI", machine)
-    if python is not None:
-        for one in bill.components:
-            for identity in one.identities:
-                found = _on_index(identity)
-                if found is not None:
-                    name, version = found
-                    known = advisory.merged(python.advisories("PyPI", name), version, is_debian=False)
-                    for vulnerability in known:
-                        yield _finding(one, vulnerability, where.child(one.name), name=name, identity=identity)
-        python.close()
-    debian = Database.find("Debian", machine)
-    if debian is not None:
-        yield from _of_debian(bill, debian)
-        debian.close()
+class Known(Protocol):
+    """Whoever knows of vulnerabilities: a database, or a service that was asked."""
+
+    def advisories(self, ecosystem: str, name: str) -> tuple[Advisory, ...]:
+        """Return what is known of a package."""
+
+
+def check(bill: Bill, machine: Machine, *, lock_file: str, service: Service | None = None) -> Iterator[Finding]:
+    """Give the known vulnerabilities of every component that has a name in a database, or at a service."""
+    with ExitStack() as stack:
+        databases = {family: Database.find(family, machine) for family in ("PyPI", "Debian")}
+        for one in databases.values():
+            if one is not None:
+                stack.callback(one.close)
+        known = {
+            family: tuple(source for source in (database, service) if source is not None)
+            for family, database in databases.items()
+        }
+        if service is not None:
+            service.ask(_asked(bill))
+        yield from _of_python(bill, known["PyPI"], Source(file=lock_file, key="package"))
+        yield from _of_debian(bill, known["Debian"])
+
+
+def _asked(bill: Bill) -> Iterator[tuple[str, str]]:
+    for one in bill.components:
+        for identity in one.identities:
+            found = _on_index(identity)
+            if found is not None:
+                yield "PyPI", found[0]
+        if one.kind == "deb":
+            source, _, release = _in_debian(one)
+            if release.isdigit():
+                yield f"Debian:{release}", source
+
+
+def _of_python(bill: Bill, known: tuple[Known, ...], where: Source) -> Iterator[Finding]:
+    for one in bill.components:
+        for identity in one.identities:
+            found = _on_index(identity)
+            if found is None:
+                continue
+            name, version = found
+            advisories = [entry for source in known for entry in source.advisories("PyPI", name)]
+            for vulnerability in advisory.merged(advisories, version, is_debian=False):
+                yield _finding(one, vulnerability, where.child(one.name), name=name, identity=identity)
+
+
+def _in_debian(one: Component) -> tuple[str, str, str]:
+    """Return source, its version, and the number of the release."""
+    source, _, version = dict(one.notes)["source"].partition(" ")
+    return source, version, one.purl.rpartition("distro=debian-")[2]
 
 
 def _on_index(identity: Identity) -> tuple[str, str] | None:
@@ -54,16 +90,16 @@ def _on_index(identity: Identity) -> tuple[str, str] | None:
     return (unquote(name), unquote(version)) if not kind and sign else None
 
 
-def _of_debian(bill: Bill, database: Database) -> Iterator[Finding]:
+def _of_debian(bill: Bill, known: tuple[Known, ...]) -> Iterator[Finding]:
     seen: set[tuple[str, str]] = set()
     for one in (one for one in bill.components if one.kind == "deb"):
         # Debian's advisories are of source packages, of which a base may have several binary ones.
-        source, _, version = dict(one.notes)["source"].partition(" ")
-        release = one.purl.rpartition("distro=debian-")[2]
+        source, version, release = _in_debian(one)
         if (source, version) in seen or not release.isdigit():
             continue
         seen.add((source, version))
-        for vulnerability in advisory.merged(database.advisories(f"Debian:{release}", source), version, is_debian=True):
+        advisories = [entry for place in known for entry in place.advisories(f"Debian:{release}", source)]
+        for vulnerability in advisory.merged(advisories, version, is_debian=True):
             yield _finding(one, vulnerability, Source(file="the base image", key=source), name=source, identity=None)
 
 

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from envbuilder import disk
-from envbuilder.audit import audited, cyclonedx, html_report, markdown, report, sarif, spdx, vulnerability_database
+from envbuilder.audit import (
+    audited,
+    cyclonedx,
+    html_report,
+    markdown,
+    report,
+    sarif,
+    spdx,
+    vulnerability_database,
+    vulnerability_service,
+)
 from envbuilder.choices import Choices
 from envbuilder.cli.common import Invocation, engine_option, verb
 from envbuilder.cli.tables import print_findings
@@ -50,6 +60,11 @@ _FORMATS: Final = ("table", "json", "sarif", "markdown", "html")
     metavar="URL|FILE",
     help="First take over a database of vulnerabilities: an `all.zip` of an ecosystem, as OSV publishes it.",
 )
+@click.option(
+    "--ask",
+    metavar="URL",
+    help="Also ask this service, which speaks OSV's API, e.g. https://api.osv.dev; it learns the packages' names.",
+)
 @engine_option
 def command(
     invocation: Invocation,
@@ -59,6 +74,7 @@ def command(
     form: str,
     sbom: Path | None,
     update_database: str | None,
+    ask: str | None,
     engine: EngineName | None,
 ) -> int:
     """Tell what is wrong with a model, a lock, an environment or an image; exits with 1 where the policy is broken."""
@@ -82,7 +98,8 @@ def command(
         disk.write_file(sbom, writer.to_bytes(subject.bill(machine)))
     today = datetime.now(tz=timezone.utc).date()
     rules = invocation.workspace.says.policy if invocation.workspace is not None else Policy()
-    made = report.make(subject, rules, today=today, tool_version=__version__, machine=machine)
+    service = vulnerability_service.Service(ask, machine) if ask is not None else None
+    made = report.make(subject, rules, today=today, tool_version=__version__, machine=machine, service=service)
     _show(invocation, made, "json" if invocation.as_json else form)
     return 1 if made.is_broken else 0
 
