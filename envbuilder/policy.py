@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from envbuilder.errors import Source
     from envbuilder.problems import Problems
 
-_KEYS: Final = ("fail_on", "licenses", "channels", "packages", "ignore")
+_KEYS: Final = ("fail_on", "minimum_age", "licenses", "channels", "packages", "ignore")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,9 @@ class Policy:
     """What is allowed. Where nothing is said, only what is an error breaks it."""
 
     fail_on: Severity = "error"
+    minimum_age: int = 0
+    """Days since a release was uploaded."""
+
     allow_licenses: frozenset[str] = frozenset()
     """Empty: all that are not denied."""
 
@@ -69,11 +72,18 @@ class Policy:
                     where=fail_on.source,
                     fix=f"write one of {', '.join(SEVERITIES)}",
                 )
+        age = get_text(document, "minimum_age", source, problems)
+        if age is not None and not re.fullmatch(r"[0-9]{1,4}", age.value):
+            problems.add(
+                f"`{shown(age.value)}` is no number of days", where=age.source, fix="write e.g. `minimum_age: 7`"
+            )
+            age = None
         licenses = _members(document, "licenses", ("allow", "deny"), source, problems)
         channels = _members(document, "channels", ("deny",), source, problems)
         packages = _members(document, "packages", ("deny",), source, problems)
         return cls(
             fail_on=severity,
+            minimum_age=int(age.value) if age is not None else 0,
             allow_licenses=_licenses(licenses, "allow", source.child("licenses"), problems),
             deny_licenses=_licenses(licenses, "deny", source.child("licenses"), problems),
             deny_channels=frozenset(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from envbuilder.audit import (
     azure,
+    index_facts,
     model_content,
     python_version,
     reproducibility,
@@ -17,11 +18,12 @@ from envbuilder.audit import (
 from envbuilder.audit_finding import SEVERITIES, Finding, in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import date
 
     from envbuilder.audit.audited import Audited
     from envbuilder.audit.bill import Bill
+    from envbuilder.audit.index_facts import IndexFile
     from envbuilder.audit.vulnerability_service import Service
     from envbuilder.machine import Machine
     from envbuilder.policy import Policy
@@ -69,12 +71,19 @@ class Report:
 
 
 def make(
-    audited: Audited, rules: Policy, *, today: date, tool_version: str, machine: Machine, service: Service | None = None
+    audited: Audited,
+    rules: Policy,
+    *,
+    today: date,
+    tool_version: str,
+    machine: Machine,
+    service: Service | None = None,
+    index: Mapping[str, IndexFile] | None = None,
 ) -> Report:
     """Apply every rule to what is known of the audited."""
     bill = audited.bill(machine) if audited.lock is not None else None
     counted, ignored = rules.judge(
-        _all(audited, bill, rules, today=today, machine=machine, service=service), today=today
+        _all(audited, bill, rules, today=today, machine=machine, service=service, index=index), today=today
     )
     findings = in_order(counted)
     databases = [
@@ -95,7 +104,14 @@ def make(
 
 
 def _all(
-    audited: Audited, bill: Bill | None, rules: Policy, *, today: date, machine: Machine, service: Service | None
+    audited: Audited,
+    bill: Bill | None,
+    rules: Policy,
+    *,
+    today: date,
+    machine: Machine,
+    service: Service | None,
+    index: Mapping[str, IndexFile] | None,
 ) -> Iterator[Finding]:
     lock, spec = audited.lock, audited.spec
     known = python_version.table()
@@ -104,6 +120,8 @@ def _all(
         yield from azure.check(spec, audited.model.conda if audited.model is not None else None)
     if lock is not None:
         yield from reproducibility.of_lock(lock, lock_file=audited.lock_file)
+        if index is not None:
+            yield from index_facts.check(lock, index, rules, today=today, lock_file=audited.lock_file)
     version = lock.python_version if lock is not None else spec.python.value.exact if spec is not None else None
     minor = spec.python.value.minor if spec is not None else None
     where = spec.python.source if spec is not None else None

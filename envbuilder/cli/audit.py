@@ -14,6 +14,7 @@ from envbuilder.audit import (
     audited,
     cyclonedx,
     html_report,
+    index_facts,
     markdown,
     report,
     sarif,
@@ -65,8 +66,13 @@ _FORMATS: Final = ("table", "json", "sarif", "markdown", "html")
     metavar="URL",
     help="Also ask this service, which speaks OSV's API, e.g. https://api.osv.dev; it learns the packages' names.",
 )
+@click.option(
+    "--ask-index",
+    is_flag=True,
+    help="Also ask the package index which wheels were taken back, and how old they are.",
+)
 @engine_option
-def command(
+def command(  # noqa: PLR0913 - the options of a verb
     invocation: Invocation,
     *,
     target: str | None,
@@ -75,6 +81,7 @@ def command(
     sbom: Path | None,
     update_database: str | None,
     ask: str | None,
+    ask_index: bool,
     engine: EngineName | None,
 ) -> int:
     """Tell what is wrong with a model, a lock, an environment or an image; exits with 1 where the policy is broken."""
@@ -99,7 +106,10 @@ def command(
     today = datetime.now(tz=timezone.utc).date()
     rules = invocation.workspace.says.policy if invocation.workspace is not None else Policy()
     service = vulnerability_service.Service(ask, machine) if ask is not None else None
-    made = report.make(subject, rules, today=today, tool_version=__version__, machine=machine, service=service)
+    index = index_facts.read(subject.lock, machine) if ask_index and subject.lock is not None else None
+    made = report.make(
+        subject, rules, today=today, tool_version=__version__, machine=machine, service=service, index=index
+    )
     _show(invocation, made, "json" if invocation.as_json else form)
     return 1 if made.is_broken else 0
 

@@ -50,6 +50,10 @@ def of_lock(lock: Lock, machine: Machine, folder: Path, rules: Policy | None = N
     return report.make(subject, rules or Policy(), today=TODAY, tool_version="1", machine=machine)
 
 
+def test_the_age_of_a_policy_is_days() -> None:
+    assert policy("{minimum_age: 7}").minimum_age == 7
+
+
 def rules_of(made: Report) -> set[tuple[str, str]]:
     return {(one.rule, one.package) for one in made.findings}
 
@@ -168,6 +172,7 @@ def test_what_is_ignored_comes_back_when_its_day_is_over(machine: Machine, tmp_p
         ("{ignore: [{rule: x, reason: y}]}", "no `expires`", "policy.ignore[0]"),
         ("{ignore: [{rule: x, reason: y, expires: soon}]}", "`soon` is not a date", "policy.ignore[0]"),
         ("{license: {}}", "license", "policy"),
+        ("{minimum_age: week}", "`week` is no number of days", "policy.minimum_age"),
     ],
 )
 def test_a_policy_that_cannot_be_meant_is_an_error_with_its_place(text: str, what: str, where: str) -> None:
