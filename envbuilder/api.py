@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from envbuilder.workspace import Workspace
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from envbuilder.audit.report import Report
     from envbuilder.choices import EngineName
     from envbuilder.engine import Running
     from envbuilder.environment_spec import EnvironmentSpec
@@ -44,6 +46,7 @@ __all__ = [
     "Choices",
     "Wish",
     "Workspace",
+    "audit_report",
     "build",
     "build_all",
     "diff",
@@ -124,6 +127,22 @@ def verify(target: str | Path, *, lock: Path | None = None, machine: Machine | N
     if Path(target).is_dir():
         return verification.verify(Path(target), lock, machine=machine)
     return verification.verify_image(str(target), lock, machine=machine)
+
+
+def audit_report(
+    target: str | Path, *, lock: Path | None = None, workspace: Workspace | None = None, machine: Machine | None = None
+) -> Report:
+    """Return what is wrong with a model, a lock, an environment directory or an image, by the workspace's policy."""
+    # Slow to import, and the other verbs need none of it.
+    from envbuilder.audit import audited, report  # noqa: PLC0415
+    from envbuilder.policy import Policy  # noqa: PLC0415
+    from envbuilder.version import __version__  # noqa: PLC0415
+
+    machine = machine or this_machine(workspace=workspace)
+    subject = audited.read(str(target), lock=lock, choices=Choices(workspace=workspace), machine=machine)
+    rules = workspace.says.policy if workspace is not None else Policy()
+    today = datetime.now(tz=timezone.utc).date()
+    return report.make(subject, rules, today=today, tool_version=__version__, machine=machine)
 
 
 def doctor(*, machine: Machine | None = None) -> tuple[Finding, ...]:

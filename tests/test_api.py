@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def test_every_verb_of_the_command_line_is_a_function() -> None:
-    for verb in ("resolve", "lock", "render", "build", "run", "doctor"):
+    for verb in ("resolve", "lock", "render", "build", "run", "audit_report", "doctor"):
         assert callable(getattr(envbuilder, verb))
 
 
@@ -29,6 +29,12 @@ def test_resolve_gives_a_value() -> None:
     assert spec.python.value.exact == "3.11.7"
     with pytest.raises(ModelError):
         envbuilder.resolve(EXAMPLES / "nowhere")
+
+
+def test_an_audit_gives_a_value() -> None:
+    found = envbuilder.audit_report(EXAMPLES / "scale")
+    assert "no-lock" in {one.rule for one in found.findings}
+    assert not found.is_broken
 
 
 @pytest.mark.network

@@ -125,7 +125,8 @@ def _show(invocation: Invocation, made: Report, form: str) -> None:
         case "html":
             click.echo(html_report.to_text(made), nl=False)
         case _:
-            print_findings(invocation.reporter.console, made.findings)
+            if not invocation.quiet:
+                print_findings(invocation.reporter.console, made.findings)
             if not made.databases:
                 invocation.reporter.warning(
                     "vulnerabilities were not looked up: `--update-database URL|FILE` brings a database here"
