@@ -15,6 +15,7 @@ import platformdirs
 from envbuilder import package_index, proxy, python_places
 from envbuilder.errors import InvalidFileError, Source
 from envbuilder.fields import Stated
+from envbuilder.image_reference import ImageReference
 from envbuilder.pip_settings import PipSettings
 from envbuilder.problems import Problems, shown
 
@@ -85,6 +86,9 @@ class Settings:
     debian_mirrors: tuple[str, ...] = ()
     """URLs of Debian (or Ubuntu) archives; empty: the machine's own apt sources."""
 
+    registry_mirrors: tuple[tuple[str, str], ...] = ()
+    """Registries and the places, `HOST[/PATH]`, that are asked for their images first, in this order."""
+
     ca_file: Path | None = None
     """A PEM bundle to trust besides, or instead of, the usual ones."""
 
@@ -110,10 +114,10 @@ class Settings:
 
         `ENVBUILDER_CACHE_DIR`, `ENVBUILDER_INDEX_URL`, `ENVBUILDER_EXTRA_INDEX_URLS`, `ENVBUILDER_FIND_LINKS`,
         `ENVBUILDER_KEYRING`, `ENVBUILDER_PROXY`, `ENVBUILDER_NO_PROXY`, `ENVBUILDER_DEBIAN_MIRRORS`,
-        `ENVBUILDER_CA_FILE` (lists separated by spaces) win over pip's variables and configuration files. Of pip's
-        places only those reached over http(s) are taken: a `file:` index or a folder is a thing of this machine, and
-        what it holds could not be found again from the lock. Raises InvalidFileError with everything that is wrong
-        with our own variables.
+        `ENVBUILDER_REGISTRY_MIRRORS`, `ENVBUILDER_CA_FILE` (lists separated by spaces) win over pip's variables and
+        configuration files. Of pip's places only those reached over http(s) are taken: a `file:` index or a folder is
+        a thing of this machine, and what it holds could not be found again from the lock. Raises InvalidFileError with
+        everything that is wrong with our own variables.
         """
         pip = PipSettings.from_environ(environ)
         problems = Problems()
@@ -125,6 +129,7 @@ class Settings:
             find_links=_places("find_links", environ, pip, problems),
             keyring=keyring,
             debian_mirrors=tuple(environ.get("ENVBUILDER_DEBIAN_MIRRORS", "").split()),
+            registry_mirrors=_registry_mirrors(environ, problems),
             ca_file=_ca_file(environ, pip, problems),
             offline=offline,
             environ=_programs(environ, pip),
@@ -197,6 +202,26 @@ def _places(kind: IndexKind, environ: Mapping[str, str], pip: PipSettings, probl
         read = [package_index.read(kind, Stated(value=one, source=where), problems) for one in environ[name].split()]
         return tuple(one.address for one in read if one is not None)
     return tuple(url for url in pip.get(kind.replace("_", "-")).split() if _is_over_http(url))
+
+
+def _registry_mirrors(environ: Mapping[str, str], problems: Problems) -> tuple[tuple[str, str], ...]:
+    found = []
+    for index, pair in enumerate(environ.get("ENVBUILDER_REGISTRY_MIRRORS", "").split()):
+        registry, equals, place = pair.partition("=")
+        try:
+            ImageReference.parse(f"{place}/name")
+            is_read = bool(equals and registry and place) and "/" not in registry and "@" not in pair
+        except InvalidFileError:
+            is_read = False
+        if is_read:
+            found.append((registry, place))
+        else:
+            problems.add(
+                "not a registry and its mirror",
+                where=Source(file="ENVBUILDER_REGISTRY_MIRRORS").child(index),
+                fix="write `REGISTRY=HOST` or `REGISTRY=HOST/PATH`, e.g. `docker.io=mirror.example/hub`",
+            )
+    return tuple(found)
 
 
 def _is_over_http(url: str) -> bool:

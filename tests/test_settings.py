@@ -299,3 +299,18 @@ def test_places_are_named_without_credentials(tmp_path: Path) -> None:
 
 def test_offline_is_kept(tmp_path: Path) -> None:
     assert Settings.from_environ({"HOME": str(tmp_path), **NO_PIP}, offline=True).offline
+
+
+def test_mirrors_of_registries_are_pairs(tmp_path: Path) -> None:
+    environ = {
+        "HOME": str(tmp_path),
+        "ENVBUILDER_REGISTRY_MIRRORS": "docker.io=mirror.example/hub ghcr.io=localhost:5000",
+    }
+    assert Settings.from_environ(environ).registry_mirrors == (
+        ("docker.io", "mirror.example/hub"),
+        ("ghcr.io", "localhost:5000"),
+    )
+    environ["ENVBUILDER_REGISTRY_MIRRORS"] = "docker.io mirror.example/hub= a/b=c docker.io=user:word@host docker.io=A!"
+    with pytest.raises(InvalidFileError, match="not a registry and its mirror") as caught:
+        Settings.from_environ(environ)
+    assert len(caught.value.problems) == 5

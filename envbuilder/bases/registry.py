@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import requests
@@ -15,15 +16,15 @@ import requests
 from envbuilder import digest, disk
 from envbuilder.bases import manifests, rootfs
 from envbuilder.errors import BaseImageError, Source, UnreachableError
+from envbuilder.image_reference import ImageReference
 from envbuilder.registry import blob_places
 from envbuilder.registry.repository import CHUNK, MANIFESTS, Purpose, Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from envbuilder.digest import Digest
-    from envbuilder.image_reference import ImageReference
     from envbuilder.image_store import BlobWriter, ImageStore
     from envbuilder.oci_image import Descriptor, Image, Platform
     from envbuilder.reporter import Reporter
@@ -63,6 +64,30 @@ def pull(
             where=where,
             fix=f"run once without `--offline`, {_INSTEAD}",
         )
+    for place in _mirrored(reference, settings):
+        try:
+            top, image = _pulled(place, platform, store=store, settings=settings, reporter=reporter)
+            break
+        except (BaseImageError, UnreachableError) as cause:
+            reporter.warning(f"the mirror `{place.name}` is passed over: {cause.problems[0].what}")
+    else:
+        top, image = _pulled(reference, platform, store=store, settings=settings, reporter=reporter)
+    disk.write_file(note, json.dumps({"reference": reference.canonical, "digest": top}).encode())
+    return top, image
+
+
+def _mirrored(reference: ImageReference, settings: Settings) -> Iterator[ImageReference]:
+    """Give what the image is called by the mirrors of its registry."""
+    for registry, place in settings.registry_mirrors:
+        if registry == reference.registry:
+            mirror = ImageReference.parse(f"{place}/{reference.repository}")
+            yield replace(mirror, tag=reference.tag, digest=reference.digest)
+
+
+def _pulled(
+    reference: ImageReference, platform: Platform, *, store: ImageStore, settings: Settings, reporter: Reporter
+) -> tuple[Digest, Image]:
+    where = Source(file=str(reference))
     repository = Repository(reference, _PULL, settings=settings, reporter=reporter)
     data = _top(repository)
     top = digest.of_bytes(data)
@@ -74,7 +99,6 @@ def pull(
         blob_places.note(reference, [blob.digest for blob in blobs], settings)
         image = manifests.assemble(chosen, store, where)
         rootfs.remember(store, image, "image", top, str(platform))
-    disk.write_file(note, json.dumps({"reference": reference.canonical, "digest": top}).encode())
     return top, image
 
 

@@ -67,6 +67,7 @@ class Puller:
         self.docker.mkdir()
         self.reporter = Heard()
         self.path = ""
+        self.mirrors: tuple[tuple[str, str], ...] = ()
 
     def login(self, **config: object) -> None:
         (self.docker / "config.json").write_text(json.dumps(config))
@@ -75,7 +76,13 @@ class Puller:
         self, text: str, *, platform: Platform = AMD64, offline: bool = False, ca_file: Path | None = None
     ) -> tuple[Digest, Image]:
         environ = (("DOCKER_CONFIG", str(self.docker)), ("PATH", self.path))
-        settings = Settings(cache_dir=self.cache, offline=offline, ca_file=ca_file, environ=environ)
+        settings = Settings(
+            cache_dir=self.cache,
+            offline=offline,
+            ca_file=ca_file,
+            environ=environ,
+            registry_mirrors=self.mirrors,
+        )
         return registries.pull(
             ImageReference.parse(text), platform=platform, store=self.store, settings=settings, reporter=self.reporter
         )
@@ -387,3 +394,25 @@ def test_a_private_ca_is_trusted_when_it_is_named(registry_program: Path, tmp_pa
             pull(f"{running.host}/secure:1")
         assert "ENVBUILDER_CA_FILE" in str(raised.value)
         pull(f"{running.host}/secure:1", ca_file=tls[0])
+
+
+def test_a_mirror_is_asked_first_and_nobody_else_where_it_has_the_image(registry: Registry, pull: Puller) -> None:
+    image = foreign_image({"a": b"mirrored"})
+    pushed = registry.push_image("hub/library/mirrored", "1", image)
+    pull.mirrors = (("registry.invalid", "unused.invalid"), ("docker.io", f"{registry.host}/hub"))
+    found, _ = pull("mirrored:1")
+    assert found == pushed["digest"]
+    assert pull.reporter.warnings == []
+    # It is the same image to `--offline`, whatever brought it.
+    pull.mirrors = ()
+    assert pull("mirrored:1", offline=True)[0] == found
+
+
+def test_mirrors_that_fail_are_passed_over_and_that_is_told(registry: Registry, pull: Puller) -> None:
+    pushed = registry.push_image("passed-over", "1", foreign_image({"a": b"origin"}))
+    with answering(lambda _: (503, {}, b"")) as broken:
+        pull.mirrors = ((registry.host, f"{registry.host}/nothing-here"), (registry.host, broken))
+        found, _ = pull(f"{registry.host}/passed-over:1")
+    assert found == pushed["digest"]
+    assert len(pull.reporter.warnings) == 2
+    assert f"the mirror `{registry.host}/nothing-here/passed-over` is passed over" in pull.reporter.warnings[0]
