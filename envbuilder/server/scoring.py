@@ -30,6 +30,7 @@ QUOTED = (
         "Failed to enforce schema of data with schema '",
     ),
     (re.compile(r"(?s)(Error: '\w+)\(.*\)'"), r"\1'"),
+    (re.compile(r"(?s)((?:could not convert|invalid literal|unable to parse|Error parsing)[^:]*): .*"), r"\1"),
     (re.compile(r"(?s) for value `.*?`(?=\W)"), ""),
     (
         re.compile(r"(?s)(Failed to (?:convert data|convert value|enforce schema of(?: data)?)) [`'].*?[`'](?= )"),
