@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tests.asking import free_port
 from tests.conftest import BASE, EXAMPLES, REPOSITORY, command_line
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def test_render_writes_a_context_and_refuses_to_overwrite_one(cache: Path, tmp_p
 def test_run_serves_until_it_is_told_to_stop(cache: Path) -> None:
     built = result(cache, "build", str(EXAMPLES / "scale"), "--engine", "oci", "--base", BASE, "-t", "cli-run:1")
     child = subprocess.Popen(
-        [sys.executable, "-m", "envbuilder", "run", built["reference"], "-p", "18123"],
+        [sys.executable, "-m", "envbuilder", "run", built["reference"], "-p", str(free_port())],
         env={**os.environ, "ENVBUILDER_CACHE_DIR": str(cache), "DOCKER_HOST": "unix:///nowhere.sock"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
