@@ -387,7 +387,7 @@ def _sbom(engine: Engine, image: BuiltImage, plan: ImagePlan, machine: Machine) 
         name=plan.model.name, model_digest=plan.files.digest, mlflow_version=plan.model.mlmodel.mlflow_version
     )
     # The embedded engine adds nothing to the base but these; apt takes what the day offers.
-    key = [plan.base.digest, plan.addition.digest if plan.addition is not None else None]
+    key = [plan.base.digest, str(plan.base.platform), plan.addition.digest if plan.addition is not None else None]
     is_embedded = plan.base.image is not None
     debian = audited.debian_in(engine, image, machine, key=key if is_embedded else None)
     return cyclonedx.to_bytes(audited.bill_of(plan.lock, subject, debian, machine))

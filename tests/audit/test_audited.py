@@ -114,6 +114,26 @@ def test_the_bill_goes_with_the_image_into_a_registry_and_a_layout(
     assert again.sbom == report.sbom
 
 
+@pytest.mark.network
+@pytest.mark.process
+def test_images_of_a_changed_model_differ_in_its_layer_alone(
+    model: Path, machine: Machine, cache: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(model, changed)
+    with (changed / "scale_model.py").open("a") as script:
+        script.write("# changed\n")
+    for folder, tag in ((model, "envbuilder-test-audited:1"), (changed, "envbuilder-test-audited:2")):
+        stages.build(folder, Choices(engine="oci", base=BASE, tag=tag, smoke=False), machine=machine)
+    names = [f"envbuilder-test-audited:{number}" for number in (1, 2)]
+    ended = command_line(cache, "diff", *names, "--engine", "oci", "--json")
+    assert ended.returncode == 1, ended.stderr
+    found = json.loads(ended.stdout)
+    assert (list(found["facts"]), found["packages"]) == (["model"], [])
+    assert (found["layers"]["removed"], found["layers"]["added"]) == (["model"], ["model"])
+    assert command_line(cache, "diff", names[0], names[0], "--engine", "oci").returncode == 0
+
+
 def test_without_a_lock_there_is_no_bill(model: Path, machine: Machine) -> None:
     subject = audited.read(str(model), choices=Choices(), machine=machine)
     assert (subject.kind, subject.lock) == ("model", None)
