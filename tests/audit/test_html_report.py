@@ -59,7 +59,7 @@ def test_a_browser_shows_findings_sizes_and_the_graph_without_a_network(
     assert targets <= set(re.findall(r'id="(c\d+)"', document))
     assert not re.search(r"""(?:src|href)=["'](?!#)""", document)
     picture = tmp_path / "report.png"
-    chromium.draw(page, picture)
+    chromium.draw(page, picture, size="1000,1000")
     assert colors(picture) >= {(0xB4, 0x23, 0x18), (0x2F, 0x6F, 0xEB)}
 
 
