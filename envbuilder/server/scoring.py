@@ -67,7 +67,7 @@ def answer(model: LoadedModel, content_type: str, body: bytes, accept: str = "")
         predictions = model.predict(request.data, request.params)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit too
         if hasattr(error, "serialize_as_json") or isinstance(error, InvalidInputError):
-            return _refusal(error)
+            return _refusal(error, of_data=True)
         sys.stderr.write(traceback.format_exc())
         return _error(400, _body("BAD_REQUEST", UNEXPECTED), error)
     return _written(predictions, accept, is_llm=request.is_llm)
@@ -125,7 +125,7 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _refusal(error: BaseException) -> Answer:
+def _refusal(error: BaseException, *, of_data: bool = False) -> Answer:
     """Answer with an error of MLflow (any version), of the request, or a surprise while it was parsed."""
     if isinstance(error, arrow.NoArrowError):
         return _error(415, _body("BAD_REQUEST", str(error)), error)
@@ -141,6 +141,8 @@ def _refusal(error: BaseException) -> Answer:
         return _error(500, _body("INTERNAL_ERROR", message), error)
     for pattern, instead in QUOTED:
         found["message"] = pattern.sub(instead, str(found["message"]))
+    if of_data and found["error_code"] == "INTERNAL_ERROR":
+        found["error_code"] = "BAD_REQUEST"  # how versions before 3 call data that does not fit the signature
     # Old versions have no status for some of their own codes.
     status = 400 if found["error_code"] in BAD_CODES else int(getattr(error, "get_http_status_code", lambda: 500)())
     return _error(status, found, error)

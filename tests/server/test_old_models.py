@@ -67,9 +67,11 @@ def test_models_of_every_age_answer(version: str, request: pytest.FixtureRequest
             case(model, {"dataframe_split": {"columns": COLUMNS, "data": ROWS[1:]}}),
         ]
     asked.append(case("pyfunc_code", {"dataframe_records": [{"a": 1, "b": 2}]}))
-    answers = run_cases(str(python), MODELS / version.split(maxsplit=1)[0], asked, tmp_path)
+    asked.append(case("sklearn_sig", {"dataframe_split": {"columns": COLUMNS[1:], "data": [ROWS[0][1:]]}}))
+    *answers, (refused, error) = run_cases(str(python), MODELS / version.split(maxsplit=1)[0], asked, tmp_path)
     wanted: list[list[Any]] = [[0, 2], [0, 2], [2]] * 2 + [[{"a": 1, "b": 2}]]
     assert answers == [(200, {"predictions": one}) for one in wanted]
+    assert (refused, "['sl']" in error["message"]) == (400, True)
 
 
 def test_a_workers_modules_are_imported_by_python_3_6() -> None:
