@@ -40,7 +40,7 @@ def test_every_kit_pins_each_package_by_hash(minor: str) -> None:
 def test_the_code_is_the_server_and_nothing_else() -> None:
     files = dict(server_kit.load("3.11", base_reference="base").files)
     folder = Path(server.__path__[0])
-    assert set(files) == {f"envbuilder/server/{path.name}" for path in folder.glob("*.py")}
+    assert set(files) == {f"envbuilder/server/{path.name}" for path in (*folder.glob("*.py"), folder / "docs.html")}
     assert files["envbuilder/server/__main__.py"] == (folder / "__main__.py").read_bytes()
     assert list(files) == sorted(files)
 

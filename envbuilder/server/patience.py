@@ -11,10 +11,15 @@ if TYPE_CHECKING:
     from typing import ClassVar
 
 
+FIRST_SECONDS = 1.0
+"""What a client that has connected has to send its request, once the server is to end."""
+
+
 class Patient(HttpToolsProtocol):
     """A connection that is closed where a request's headers take longer than `header_seconds`."""
 
     header_seconds: ClassVar[float] = 20.0
+    _is_last = False
     _limit: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -27,6 +32,19 @@ class Patient(HttpToolsProtocol):
         self._stop()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """End with the request in flight, or with the first one, which a client that has just connected is sending."""
+        if self._has_no_request and not self._is_last:
+            self._is_last = True
+            asyncio.get_running_loop().call_later(FIRST_SECONDS, self._end_without_request)
+        else:
+            super().shutdown()
+
+    @property
+    def _has_no_request(self) -> bool:
+        # uvicorn's own type says that there always is one.
+        return getattr(self, "cycle", None) is None
+
     def on_message_begin(self) -> None:
         """Begin to wait for the headers; between requests it is the keep-alive time that counts."""
         self._wait()
@@ -36,6 +54,8 @@ class Patient(HttpToolsProtocol):
         """Wait no more."""
         self._stop()
         super().on_headers_complete()
+        if self._is_last:
+            self.cycle.keep_alive = False
 
     def _wait(self) -> None:
         self._stop()
@@ -45,6 +65,10 @@ class Patient(HttpToolsProtocol):
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None
+
+    def _end_without_request(self) -> None:
+        if self._has_no_request:
+            self._give_up()
 
     def _give_up(self) -> None:
         if not self.transport.is_closing():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from . import contract, front, runner
+from .closing import turn_away
 from .patience import Patient
 from .pool import Pool
 
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
 
 # Longer than the idle time of the usual load balancers, so that they, not the server, close a connection.
 KEEP_ALIVE = 75
+ACCEPTING = 0.3
+"""Seconds from a stop signal until nobody is accepted any more."""
 
 log = logging.getLogger("envbuilder.server")
 
 
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers, which end the process by the signal instead of with code 0."""
+
+    _is_stopping = False
 
     def install_signal_handlers(self) -> None:
         """Do nothing."""
@@ -37,9 +42,18 @@ class _Server(uvicorn.Server):
         """Do nothing."""
         yield
 
-    def stop(self) -> None:
-        """Let requests in flight end; when asked again, do not wait for them."""
-        self.force_exit = self.should_exit
+    def stop(self, sockets: list[socket.socket]) -> None:
+        """Let requests in flight end, those that have only connected too; when asked again, do not wait for them."""
+        if self._is_stopping:
+            self.force_exit = self.should_exit = True
+            return
+        self._is_stopping = True
+        # Whoever waits to be accepted when a socket is closed is reset: so nobody else may come, who waits is accepted.
+        for listener in sockets:
+            turn_away(listener)
+        asyncio.get_running_loop().call_later(ACCEPTING if sockets else 0, self._end)
+
+    def _end(self) -> None:
         self.should_exit = True
 
 
@@ -60,9 +74,9 @@ async def serve(settings: Settings, environment: Mapping[str, str], uds: str | N
         timeout_graceful_shutdown=max(1, int(settings.grace)),
     )
     server = _Server(config)
-    runner.on_stop(server.stop)
-    pool.failed.add_done_callback(lambda _: server.stop())
     sockets = None if uds else [_listen(settings.host, settings.port)]
+    runner.on_stop(lambda: server.stop(sockets or []))
+    pool.failed.add_done_callback(lambda _: server.stop([]))
     runner.adopt_orphans()
     pool.start()
     helpers = [asyncio.ensure_future(runner.reap_orphans(pool)), asyncio.ensure_future(_announce(pool, sockets))]
