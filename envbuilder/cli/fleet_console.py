@@ -33,11 +33,12 @@ class FleetConsole(Watch):
         self._stages: dict[int, str] = {}
         self._outcomes: dict[int, Outcome] = {}
         self._live: Live | None = None
+        self._is_over = False
 
     def close(self) -> None:
         """Leave the whole table standing."""
         if self._live is not None:
-            self._live.update(self._table(whole=True), refresh=True)
+            self._is_over = True
             self._live.stop()
 
     def listed(self, members: tuple[Member, ...]) -> None:
@@ -46,7 +47,9 @@ class FleetConsole(Watch):
             return
         from rich.live import Live  # noqa: PLC0415 - only terminals show it
 
-        self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=8)
+        self._live = Live(
+            console=self._console, get_renderable=self._table, refresh_per_second=8, vertical_overflow="visible"
+        )
         self._live.start()
 
     def reporter(self, number: int) -> Reporter:
@@ -89,7 +92,7 @@ class FleetConsole(Watch):
         environments = f"{report.environments} environment{'s' * (report.environments != 1)}"
         self._invocation.say(f"{len(report.outcomes)} models of {environments} in {report.seconds:.2f} s: {counts}")
 
-    def _table(self, *, whole: bool = False) -> Table:
+    def _table(self) -> Table:
         from rich.table import Table  # noqa: PLC0415 - only terminals show it
 
         table = Table(box=None, pad_edge=False)
@@ -98,7 +101,7 @@ class FleetConsole(Watch):
         with self._lock:
             numbers = list(range(len(self._members)))
             room = max(self._console.height - _FRAME, 1)
-            if not whole and len(numbers) > room:
+            if not self._is_over and len(numbers) > room:
                 # What is being done, then what waits; those that ended are told in the last line.
                 numbers.sort(key=lambda number: (number in self._outcomes, number not in self._stages, number))
                 numbers = numbers[:room]
@@ -108,7 +111,7 @@ class FleetConsole(Watch):
                     table.add_row(self._stages.get(number, "waits"), "", self._members[number].model, "")
                 else:
                     table.add_row(outcome.state, f"{outcome.seconds:.2f}", *_facts(outcome))
-            if not whole:
+            if not self._is_over:
                 table.add_row(f"{len(self._outcomes)} of {len(self._members)}")
         return table
 
