@@ -63,6 +63,16 @@ def test_a_browser_shows_findings_sizes_and_the_graph_without_a_network(
     assert colors(picture) >= {(0xB4, 0x23, 0x18), (0x2F, 0x6F, 0xEB)}
 
 
+def test_a_report_shows_sizes_licences_and_who_needs_whom(made: Report) -> None:
+    page = html_report.to_text(made)
+    assert len(re.findall("<rect", page)) == 25
+    assert re.search(r"\d+ more, [\d.]+ MB together", page)
+    assert re.search(r'<li>needs <a href="#c\d+">', page)
+    assert re.search(r'<li>needed by <a href="#c\d+">', page)
+    assert "MIT</span>" in page
+    assert page.count('class="severity') == len(made.findings)
+
+
 def test_a_report_without_a_lock_or_findings_is_a_page_too(made: Report) -> None:
     page = html_report.to_text(replace(made, bill=None, findings=(), databases=(), is_broken=False))
     assert "<p>None.</p>" in page
