@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _BLOCK: Final = 512
 _LEFTOVER: Final = (".tmp-", ".incoming-")
 _KEPT: Final = ("locks",)
-_SERVED: Final = ("images", "trees", "snapshots")
-"""What images that are being served consist of."""
+_SERVED: Final = ("images", "trees", "snapshots", "environments", "servers")
+"""What images and environments that are being served consist of."""
 
 _WHOLE: Final = ("uv",)
 """Folders that a program keeps by rules of its own."""

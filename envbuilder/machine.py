@@ -83,6 +83,16 @@ class Machine:
         return self.settings.cache_dir / "models"
 
     @property
+    def environments(self) -> Path:
+        """Environments of this machine that models are served in, by lock."""
+        return self.settings.cache_dir / "environments"
+
+    @property
+    def servers(self) -> Path:
+        """The server's own environments, by what is in them."""
+        return self.settings.cache_dir / "servers"
+
+    @property
     def prefixes(self) -> Path:
         """Locks of the environment directories that are being made."""
         return self.settings.cache_dir / "prefixes"

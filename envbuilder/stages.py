@@ -428,7 +428,7 @@ def run(image: str, *, engine: EngineName = "auto", port: int = 8080, machine: M
     Raises EngineMissingError when no usable engine has an image of that name.
     """
     reference = str(ImageReference.parse(image))
-    _check_free(port)
+    check_free(port)
     reasons = []
     for name in ENGINE_NAMES if engine == "auto" else (engine,):
         candidate = engine_choice.engine_module(name)
@@ -449,7 +449,8 @@ def run(image: str, *, engine: EngineName = "auto", port: int = 8080, machine: M
     )
 
 
-def _check_free(port: int) -> None:
+def check_free(port: int) -> None:
+    """Raise ServingFailedError where somebody listens on the port of the loopback address."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

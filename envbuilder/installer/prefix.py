@@ -95,6 +95,22 @@ def fill(
     merge_trees.merge(trees, directory, move=True)
 
 
+def fill_wheels(
+    packages: Iterable[LockedPackage],
+    layout: PrefixLayout,
+    directory: Path,
+    *,
+    python: Interpreter,
+    more: Mapping[str, bytes],
+    machine: Machine,
+) -> None:
+    """Write a virtual environment with wheels into the new directory `directory`; `more` are files by their paths."""
+    _install(packages, layout, directory, machine)
+    _make_virtual(layout, directory, python, machine)
+    for path, content in more.items():
+        disk.write_file(directory / path, content)
+
+
 def expected(
     lock: Lock,
     layout: PrefixLayout,
