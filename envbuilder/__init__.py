@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         reproduce,
         resolve,
         run,
+        serve,
         this_machine,
         verify,
     )
@@ -43,6 +44,7 @@ __all__ = [
     "reproduce",
     "resolve",
     "run",
+    "serve",
     "this_machine",
     "verify",
 ]

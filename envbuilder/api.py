@@ -14,6 +14,7 @@ from envbuilder import (
     diagnosis,
     engine_choice,
     fleet,
+    local_serving,
     model_environment,
     reproduction,
     spec_diff,
@@ -56,6 +57,7 @@ __all__ = [
     "reproduce",
     "resolve",
     "run",
+    "serve",
     "this_machine",
     "verify",
 ]
@@ -112,6 +114,18 @@ def run(
 ) -> AbstractContextManager[Running]:
     """Serve a built image on 127.0.0.1:`port` while the `with` block lasts."""
     return stages.run(image, engine=engine, port=port, machine=machine or this_machine())
+
+
+def serve(
+    model: str | Path,
+    choices: Choices = _NO_CHOICES,
+    *,
+    port: int = 8080,
+    workers: int = 1,
+    machine: Machine | None = None,
+) -> AbstractContextManager[Running]:
+    """Serve a model on 127.0.0.1:`port` in its locked environment, without an image, while the `with` block lasts."""
+    return local_serving.serve(model, choices, port=port, workers=workers, machine=machine or this_machine())
 
 
 def reproduce(
