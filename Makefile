@@ -3,7 +3,6 @@
 demo: ## build, run and call examples/iris
 	@.ci/setup run && .venv/bin/python examples/demo.py
 
-# Programs are started without coverage: its trace function breaks threads that begin at the same time, on Python 3.11.
 SPREAD = --numprocesses auto --dist loadscope --no-loadscope-reorder
 
 test: lint ## lint, types, tests, and whole branch coverage of the pure modules

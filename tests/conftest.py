@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -136,6 +137,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByEngin
 
 
 _STARTS = {"engine", "network", "process"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def untraced_threads() -> None:
+    """Measure the main thread alone: two threads that begin at once cannot both be traced on Python 3.11, and die."""
+    threading.settrace(None)
 
 
 @pytest.fixture(autouse=True)
