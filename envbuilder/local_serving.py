@@ -64,7 +64,7 @@ def serve(
         with disk.temporary_directory(machine.servers / "runs") as work:
             own = {"ENVBUILDER_PORT": str(port), "MLFLOW_MODELS_WORKERS": str(workers)}
             environ = {**_environ(found, made, work), **variables, **own}
-            command = (str(front / "bin/python"), "-I", "-m", "envbuilder.server", "serve")
+            command = (str(front / "bin/python"), "-I", "-B", "-m", "envbuilder.server", "serve")
             told = machine.reporter
             with process.started(command, environ=environ, on_line=lambda line: told.line("run", line)) as child:
                 with timings.stage("start"):
@@ -89,7 +89,6 @@ def _environ(found: Locked, made: Reproduction, work: Path) -> dict[str, str]:
         "ENVBUILDER_CONTRACT": str(work / "contract.json"),
         "ENVBUILDER_EXAMPLE": str(work / "example.json"),
         "ENVBUILDER_LOAD_ATTEMPTS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 

@@ -304,7 +304,7 @@ def build(
 
                 sbom = destination.attach(
                     pushed,
-                    lambda: _sbom(builder, image, plan, machine),
+                    lambda: _sbom(builder, image, references, plan, machine),
                     media_type=cyclonedx.MEDIA_TYPE,
                     title=cyclonedx.TITLE,
                 )
@@ -378,13 +378,16 @@ def name_of(model: Model) -> str:
     return "-".join(part for part in letters.split("-") if part) or "model"
 
 
-def _sbom(engine: Engine, image: BuiltImage, plan: ImagePlan, machine: Machine) -> bytes:
-    """Return the bill of materials of the image; it follows from its content, so that its digest is always the same."""
+def _sbom(engine: Engine, image: BuiltImage, references: tuple[str, ...], plan: ImagePlan, machine: Machine) -> bytes:
+    """Return the bill of materials of the image; its bytes follow from the image's content and its repository."""
     from envbuilder.audit import audited, cyclonedx  # noqa: PLC0415 - of use where an image leaves the machine
     from envbuilder.audit.bill import Subject  # noqa: PLC0415
 
     subject = Subject(
-        name=plan.model.name, model_digest=plan.files.digest, mlflow_version=plan.model.mlmodel.mlflow_version
+        # Not after the model's folder, which is another one on another machine.
+        name=ImageReference.parse(references[0]).repository.rpartition("/")[2],
+        model_digest=plan.files.digest,
+        mlflow_version=plan.model.mlmodel.mlflow_version,
     )
     # The embedded engine adds nothing to the base but these; apt takes what the day offers.
     key = [plan.base.digest, str(plan.base.platform), plan.addition.digest if plan.addition is not None else None]
@@ -410,7 +413,7 @@ def _write(
         from envbuilder.audit import cyclonedx  # noqa: PLC0415
 
         manifest = machine.store.image(image.digest).descriptor()
-        data = _sbom(engine, image, plan, machine)
+        data = _sbom(engine, image, references, plan, machine)
         sbom = Artifact(media_type=cyclonedx.MEDIA_TYPE, data=data, subject=manifest, title=cyclonedx.TITLE)
         machine.store.export(manifest, references, output, attached=(sbom,))
     else:

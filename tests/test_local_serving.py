@@ -45,6 +45,10 @@ def served(cache: Path, model: Path, *arguments: str, **environ: str) -> Iterato
     assert "Traceback" not in log
 
 
+def files(model: Path) -> list[str]:
+    return sorted(str(path) for path in model.rglob("*"))
+
+
 def answers(url: str, name: str) -> None:
     for case in expected(name):
         status, body = post(url, case["request"])
@@ -54,11 +58,15 @@ def answers(url: str, name: str) -> None:
 
 
 def test_a_model_answers_as_mlflow_does_and_again_offline_from_the_caches(cache: Path, tmp_path: Path) -> None:
-    with served(cache, EXAMPLES / "scale") as url:
+    model = tmp_path / "scale"
+    shutil.copytree(EXAMPLES / "scale", model)
+    before = files(model)
+    with served(cache, model) as url:
         answers(url, "scale")
+    assert files(model) == before
     lock = tmp_path / "scale.conda-lock.yml"
-    assert command_line(cache, "lock", str(EXAMPLES / "scale"), "--no-base", "-o", str(lock)).returncode == 0
-    with served(cache, EXAMPLES / "scale", "--offline", "--workers", "2", ENVBUILDER_TOKEN="canary") as url:
+    assert command_line(cache, "lock", str(model), "--no-base", "-o", str(lock)).returncode == 0
+    with served(cache, model, "--offline", "--workers", "2", ENVBUILDER_TOKEN="canary") as url:
         status, body = post(url, {})
         assert (status, body["error_code"]) == (401, "UNAUTHENTICATED")
     left = [path.name for path in (cache / "servers").glob(".tmp-*")] + list((cache / "servers/runs").glob("*"))

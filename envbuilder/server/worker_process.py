@@ -128,7 +128,8 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         worker = Path(__file__).with_name("worker.py")
         descriptor = theirs.fileno()
-        command = (settings.model_python, "-I", "-u", str(worker))
+        # What it runs from may be the user's own folder, and -I does not hear PYTHONDONTWRITEBYTECODE.
+        command = (settings.model_python, "-I", "-B", "-u", str(worker))
         arguments = (str(descriptor), settings.model_dir, str(os.getpid()))
         try:
             # Its own session: what the model starts can be ended with it, and a terminal's Ctrl-C reaches the front
