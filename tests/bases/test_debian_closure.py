@@ -143,7 +143,9 @@ def test_packages_are_found_wherever_their_name_stands_in_the_stanza() -> None:
 
 
 @pytest.mark.parametrize(
-    ("compression", "data"), [(".xz", lzma.compress(b"text")), (".gz", gzip.compress(b"text")), ("", b"text")]
+    ("compression", "data"),
+    [(".xz", lzma.compress(b"text")), (".gz", gzip.compress(b"text")), ("", b"text")],
+    ids=["xz", "gz", "plain"],
 )
 def test_an_index_is_decompressed(compression: str, data: bytes) -> None:
     assert debian_index.decompressed(data, compression) == b"text"
