@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DEFAULT_EXAMPLE = Path("/opt/envbuilder/example.json")
 OK = 200
 USAGE = 2
+TOO_MANY = 3
+"""More rows failed than may: to try it again comes to the same."""
 INTERRUPTED = 130
 
 
@@ -58,12 +60,30 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
     serve.add_argument("--uds", metavar="PATH", help="listen on this Unix socket instead")
     serve.add_argument("--workers", type=int, default=settings.workers, help="(default: %(default)s)")
     serve.add_argument("--failure-fd", type=int, help=argparse.SUPPRESS)
-    predict = commands.add_parser("predict", help="answer the request on stdin, on stdout")
-    predict.add_argument("--content-type", default="application/json")
+    _add_predict(commands)
     attempt = commands.add_parser("try", help="serve the model once and report, as one line of JSON")
     attempt.add_argument("--example", type=Path, default=DEFAULT_EXAMPLE, metavar="FILE")
     attempt.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS")
     return parser
+
+
+def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    predict = commands.add_parser(
+        "predict", help="predict for files, or answer the request on stdin, on stdout, where no file is named"
+    )
+    add = predict.add_argument
+    add("--content-type", default="application/json", help="of the request on stdin (default: %(default)s)")
+    add("-i", "--input", action="append", type=Path, metavar="PATH", help="a file or a folder; can be repeated")
+    add("-o", "--output", type=Path, metavar="FILE", help="a .csv, .parquet or .jsonl file")
+    add("--shard", metavar="INDEX/COUNT", help="predict for one of COUNT parts; COUNT alone: for JOB_COMPLETION_INDEX")
+    add("--workers", type=int, default=1, help="processes with the model (default: %(default)s)")
+    add("--batch-rows", type=int, default=20_000, help="rows of a mini-batch (default: %(default)s)")
+    add("--batch-files", type=int, default=10, help="images of a mini-batch (default: %(default)s)")
+    add("--error-threshold", type=int, default=0, help="rows that may fail, -1 for all (default: %(default)s)")
+    add("--retries", type=int, default=3, help="for mini-batches whose worker ended or hung (default: %(default)s)")
+    add("--timeout", type=float, default=300.0, help="seconds for a mini-batch (default: %(default)s)")
+    add("--params", type=json.loads, metavar="JSON", help="parameters of the model's signature")
+    add("--events", action="store_true", help="tell the progress on stdout, as lines of JSON")
 
 
 def _serve(options: argparse.Namespace, settings: Settings) -> int:
@@ -91,6 +111,8 @@ def _hand_over(failure: Failure, descriptor: int | None) -> None:
 
 
 def _predict(options: argparse.Namespace, settings: Settings) -> int:
+    if options.input or options.output:
+        return _predict_files(options, settings)
     from . import one_shot, runner  # noqa: PLC0415 - as above
 
     settings = replace(settings, workers=1, load_attempts=1)
@@ -104,6 +126,58 @@ def _predict(options: argparse.Namespace, settings: Settings) -> int:
     sys.stdout.buffer.write(answer.body + b"\n")
     sys.stdout.buffer.flush()
     return 0
+
+
+def _predict_files(options: argparse.Namespace, settings: Settings) -> int:
+    from . import batch_run, runner  # noqa: PLC0415 - as above
+    from .shard import InvalidShardError, Shard  # noqa: PLC0415 - as above
+
+    least = {"workers": 1, "batch_rows": 1, "batch_files": 1, "error_threshold": -1, "retries": 0}
+    problems = [
+        f"--{name.replace('_', '-')} is `{getattr(options, name)}`, expected at least {limit}"
+        for name, limit in least.items()
+        if getattr(options, name) < limit
+    ]
+    if not (options.input and options.output):
+        problems.append("-i and -o are both needed")
+    if options.params is not None and not isinstance(options.params, dict):
+        problems.append("--params is no JSON object")
+    shard = Shard()
+    try:
+        shard = Shard.parse(options.shard, os.environ) if options.shard else shard
+    except InvalidShardError as error:
+        problems.append(f"--shard: {error}")
+    if problems:
+        return _say("\n".join(f"error: {one}" for one in problems), USAGE)
+    batch = batch_run.Batch(
+        inputs=tuple(options.input),
+        output=options.output,
+        shard=shard,
+        rows=options.batch_rows,
+        files=options.batch_files,
+        error_threshold=options.error_threshold,
+        retries=options.retries,
+        params=options.params,
+    )
+    settings = replace(settings, workers=options.workers, load_attempts=1, request_timeout=options.timeout)
+    tell = _tell_lines if options.events else batch_run.Teller()
+    try:
+        summary = runner.run(batch_run.run(batch, settings, os.environ, tell))
+    except asyncio.CancelledError:
+        return INTERRUPTED
+    except batch_run.InvalidBatchError as error:
+        return _say(f"error: {error}", USAGE)
+    except batch_run.TooManyFailuresError as error:
+        return _say(f"error: {error}", TOO_MANY)
+    except batch_run.BatchFailedError as error:
+        return _say(f"error: {error}", 1)
+    _tell_lines({"event": "done", **summary} if options.events else summary)
+    return 0
+
+
+def _tell_lines(event: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.flush()
 
 
 def _try(options: argparse.Namespace) -> int:

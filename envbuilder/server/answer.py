@@ -16,7 +16,7 @@ def dumps(predictions: Any, *, is_llm: bool) -> bytes:  # noqa: ANN401 - whateve
         text = json.dumps(value, default=_convert, allow_nan=False)
     except (TypeError, ValueError):
         # A value without a word in JSON, or a key that is not text: rare, so only then is everything walked.
-        text = json.dumps(_plain(value), allow_nan=False)
+        text = json.dumps(plain(value), allow_nan=False)
     return text.encode("utf-8")
 
 
@@ -59,16 +59,17 @@ def _plain_dates(texts: Any) -> Any:  # noqa: ANN401
     return None if str(texts) == "NaT" else str(texts)
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def plain(value: Any) -> Any:  # noqa: ANN401
+    """Return a value that JSON can hold, whatever is in it."""
     if isinstance(value, dict):
-        return {_key(key): _plain(item) for key, item in value.items()}
+        return {_key(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):  # also numpy's float64
         return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int)):
         return value
-    return _plain(_convert(value))
+    return plain(_convert(value))
 
 
 def _key(key: Any) -> Any:  # noqa: ANN401

@@ -103,6 +103,12 @@ def _answer(model: "LoadedModel", stream: BinaryIO, head: protocol.Head, body: b
         sizes = [{"status": status, "size": len(answer)} for status, answer in found]
         protocol.write_frame(stream, {"batch": sizes}, b"".join(answer for _, answer in found))
         return
+    if head["content_type"] == protocol.MINI_BATCH:
+        from . import mini_batch  # noqa: PLC0415 - a server needs none of it
+
+        status, answer = mini_batch.answer(model, body)
+        protocol.write_frame(stream, {"status": status}, answer)
+        return
     status, answer = scoring.answer(model, head["content_type"], body, head.get("accept", ""))
     is_arrow = status == OK and head.get("accept") == arrow.MEDIA_TYPE
     told = {"status": status, "content_type": arrow.MEDIA_TYPE} if is_arrow else {"status": status}

@@ -65,17 +65,28 @@ def parse(
         return _llm(fields, metadata)
     params = fields.get("params")
     forms = {key: value for key, value in fields.items() if key in DATAFRAME_FORMS + TENSOR_FORMS}
-    if getattr(metadata, "_is_signature_from_type_hint", bool)():
+    return Request(data(forms, metadata, contract), params, is_llm=False)
+
+
+def data(forms: Dict[str, Any], metadata: Any, contract: Optional[Contract]) -> Any:  # noqa: ANN401
+    """Make what the model takes of the one form that is given, e.g. of `{"dataframe_records": […]}`."""
+    if takes_objects(metadata):
         if "inputs" not in forms:
             raise InvalidInputError(
                 "Request payload must be a dictionary with 'inputs' key when the model contains a valid type hint."
                 f" Found keys in payload: {forms.keys()}.",
                 code="INVALID_PARAMETER_VALUE",
             )
-        return Request(forms["inputs"], params, is_llm=False)
+        return forms["inputs"]
     if contract is not None and len(forms) == 1 and os.environ.get("ENVBUILDER_STRICT_MLFLOW") != "1":
         losses.check(*next(iter(forms.items())), contract)
-    return Request(_data(forms, schema, is_own=isinstance(metadata, Metadata)), params, is_llm=False)
+    schema = metadata.get_input_schema() if metadata is not None else None
+    return _data(forms, schema, is_own=isinstance(metadata, Metadata))
+
+
+def takes_objects(metadata: Any) -> bool:  # noqa: ANN401
+    """Whether the signature comes from a type hint: the model takes a list of values as they are in JSON."""
+    return bool(getattr(metadata, "_is_signature_from_type_hint", bool)())
 
 
 def _fields(body: bytes) -> Dict[str, Any]:

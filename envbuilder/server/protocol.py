@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, Dict, List, Optional, Tuple
 Head = Dict[str, Any]
 
 HEADER = struct.Struct("!IQ")
+MINI_BATCH = "application/vnd.envbuilder.mini-batch+json"
+"""The content type of what a batch run asks; no request over HTTP gets through with it."""
 
 
 def pack(head: Head, body_size: int) -> bytes:

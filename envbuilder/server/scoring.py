@@ -125,6 +125,20 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def told(error: BaseException, longest: int = 500) -> str:
+    """Return what went wrong in a line, without what MLflow quotes of the data."""
+    fields = None if isinstance(error, InvalidInputError) else _mlflow_fields(error)
+    text = str(error) if isinstance(error, InvalidInputError) else describe(error)
+    text = text if fields is None else _unquoted(str(fields["message"]))
+    return " ".join(text.split())[:longest]
+
+
+def _unquoted(message: str) -> str:
+    for pattern, instead in QUOTED:
+        message = pattern.sub(instead, message)
+    return message
+
+
 def _refusal(error: BaseException, *, of_data: bool = False) -> Answer:
     """Answer with an error of MLflow (any version), of the request, or a surprise while it was parsed."""
     if isinstance(error, arrow.NoArrowError):
@@ -139,8 +153,7 @@ def _refusal(error: BaseException, *, of_data: bool = False) -> Answer:
         sys.stderr.write(traceback.format_exc())
         message = f"The request could not be parsed: {describe(error)}"
         return _error(500, _body("INTERNAL_ERROR", message), error)
-    for pattern, instead in QUOTED:
-        found["message"] = pattern.sub(instead, str(found["message"]))
+    found["message"] = _unquoted(str(found["message"]))
     if of_data and found["error_code"] == "INTERNAL_ERROR":
         found["error_code"] = "BAD_REQUEST"  # how versions before 3 call data that does not fit the signature
     # Old versions have no status for some of their own codes.

@@ -1,0 +1,448 @@
+"""A batch run: files are cut into mini-batches, workers predict for them, and their parts become one output."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import input_files, part_writer, protocol, record_cutter, runner, work_folder
+from .pool import Pool, UnavailableError
+from .shard import Shard
+from .work_folder import Part
+from .worker_process import Question, RequestTimeoutError, WorkerDiedError
+
+if TYPE_CHECKING:
+    from typing import Any, AsyncIterator, Callable, Mapping
+
+    from .input_files import InputFile
+    from .settings import Settings
+    from .work_folder import WorkFolder
+
+FORMS = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+OK = 200
+PATIENCE = 600.0
+"""Seconds in which a worker that ended has to come back."""
+TOLD_EVERY = 0.5
+SAID_EVERY = 10.0
+RECIPE = 1
+"""Changed when the same run comes to other bytes."""
+
+log = logging.getLogger("envbuilder.server")
+
+
+class BatchFailedError(Exception):
+    """A run that cannot go on."""
+
+
+class InvalidBatchError(BatchFailedError):
+    """A run that cannot go on as it was asked for, however often it is tried."""
+
+
+class TooManyFailuresError(BatchFailedError):
+    """More rows failed than may."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a run is asked for."""
+
+    inputs: tuple[Path, ...]
+    output: Path
+    """With the suffix .csv, .jsonl or .parquet."""
+    shard: Shard = field(default_factory=Shard)
+    rows: int = 20_000
+    """Rows of a mini-batch of tables."""
+    files: int = 10
+    """Files of a mini-batch of images."""
+    error_threshold: int = 0
+    """Rows that may fail; -1 for all."""
+    retries: int = 3
+    """How often a mini-batch is tried again whose worker ended or took too long."""
+    params: dict[str, Any] | None = None
+
+
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    total: int = 0
+    """The inputs' size: bytes, or files where they are images."""
+    done: int = 0
+    rows: int = 0
+    failed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as an event."""
+        fraction = self.done / self.total if self.total else 1.0
+        return {"event": "progress", "rows": self.rows, "failed": self.failed, "fraction": round(fraction, 6)}
+
+
+class Teller:
+    """Tells people on stderr, now and then, how far a run is."""
+
+    def __init__(self) -> None:
+        self._begun = self._last = time.monotonic()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Write a line, if the last one is long ago."""
+        now = time.monotonic()
+        if now - self._last < SAID_EVERY:
+            return
+        self._last = now
+        seconds, fraction = now - self._begun, event["fraction"]
+        left = f", {seconds / fraction - seconds:.0f} s left" if fraction else ""
+        log.info(
+            "%d rows, %d failed, %.1f %%, %.0f rows/s%s",
+            *(event["rows"], event["failed"], 100 * fraction, event["rows"] / seconds, left),
+        )
+
+
+@dataclass(frozen=True)
+class _MiniBatch:
+    number: int
+    task: dict[str, Any]
+    rows: int
+    weight: int
+    """Of all that the progress counts."""
+
+
+async def run(
+    batch: Batch, settings: Settings, environment: Mapping[str, str], tell: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Run to the end and return the summary; what is done already stays done.
+
+    Raises InvalidBatchError, TooManyFailuresError, BatchFailedError.
+    """
+    form = FORMS.get(batch.output.suffix)
+    if form is None:
+        raise InvalidBatchError(f"the output `{batch.output}` must end in {', '.join(FORMS)}")
+    try:
+        files = input_files.find(list(batch.inputs), output=batch.output)
+    except input_files.InvalidInputsError as error:
+        raise InvalidBatchError(str(error)) from None
+    plan = _plan(batch, files, settings.model_dir)
+    output = batch.shard.name(batch.output)
+    summary = _Summary(output, work_folder.key_of(plan))
+    try:
+        with work_folder.opened(output, plan) as folder:
+            known = summary.known()
+            if known is None:
+                known = await _Run(batch, files, folder, form, settings, tell).all(environment, summary)
+            folder.remove()
+            return known
+    except work_folder.OtherRunError as error:
+        raise InvalidBatchError(str(error)) from None
+    except OSError as error:
+        raise BatchFailedError(f"the output cannot be written: {error}") from error
+
+
+def _plan(batch: Batch, files: list[InputFile], model_dir: str) -> dict[str, Any]:
+    return {
+        "recipe": RECIPE,
+        "model": _model_key(Path(model_dir)),
+        "inputs": [one.key for one in files],
+        "shard": [batch.shard.index, batch.shard.count],
+        "rows": batch.rows,
+        "files": batch.files,
+        "form": batch.output.suffix,
+        "params": batch.params,
+    }
+
+
+def _model_key(directory: Path) -> str:
+    """Return a digest of what a model says of itself, and of the names and sizes of its files."""
+    found = hashlib.sha256()
+    with contextlib.suppress(OSError):
+        found.update((directory / "MLmodel").read_bytes())
+    paths = sorted(path for path in directory.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    listed = [[path.relative_to(directory).as_posix(), path.stat().st_size] for path in paths]
+    found.update(json.dumps(listed).encode())
+    return found.hexdigest()
+
+
+class _Summary:
+    """The file beside an output that says what it is of."""
+
+    def __init__(self, output: Path, key: str) -> None:
+        self.output = output
+        self.file = output.with_name(output.stem + ".summary.json")
+        self.failures = output.with_name(output.stem + ".failures.jsonl")
+        self._key = key
+
+    def known(self) -> dict[str, Any] | None:
+        """Return what is there already; raises InvalidBatchError where that is of another run."""
+        if not self.output.exists():
+            return None
+        try:
+            told = json.loads(self.file.read_bytes())
+        except (OSError, ValueError):
+            told = {}
+        if not isinstance(told, dict) or told.get("key") != self._key:
+            raise InvalidBatchError(
+                f"`{self.output}` exists, and is not the output of this run: remove it, or choose another output"
+            )
+        return told
+
+    def write(self, parts: list[Part], files: int) -> dict[str, Any]:
+        """Write down what the parts are."""
+        failed = sum(part.failed for part in parts)
+        told = {
+            "output": self.output.name,
+            "rows": sum(part.rows for part in parts),
+            "failed": failed,
+            "files": files,
+            "failures": self.failures.name if failed else None,
+            "key": self._key,
+        }
+        work_folder.write(self.file, json.dumps(told, indent=2).encode() + b"\n")
+        return told
+
+
+class _Run:
+    def __init__(
+        self,
+        batch: Batch,
+        files: list[InputFile],
+        folder: WorkFolder,
+        form: str,
+        settings: Settings,
+        tell: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._batch = batch
+        self._is_of_images = any(one.kind == "image" for one in files)
+        # Each shard reads its own files where there are enough; else all read all, and take some of what is in them.
+        self._is_dealt = len(files) >= batch.shard.count
+        self._files = [one for place, one in enumerate(files) if not self._is_dealt or batch.shard.has(place)]
+        self._folder = folder
+        self._form = form
+        self._settings = settings
+        self._tell = tell
+        self._progress = Progress()
+        self._progress.total = sum(1 if self._is_of_images else one.size for one in self._files)
+        self._columns: tuple[str, ...] = ()
+
+    async def all(self, environment: Mapping[str, str], summary: _Summary) -> dict[str, Any]:
+        """Predict for everything and put it together."""
+        task = asyncio.current_task()
+        if task is not None:
+            runner.on_stop(lambda: _cancel(task))
+        pool = Pool(self._settings, environment)
+        pool.start()
+        teller = asyncio.ensure_future(self._keep_telling())
+        try:
+            await self._loaded(pool)
+            await self._predict(pool)
+            return await self._published(pool, summary)
+        finally:
+            teller.cancel()
+            await pool.close()
+
+    async def _loaded(self, pool: Pool) -> None:
+        loaded = asyncio.ensure_future(pool.loaded.wait())
+        either: set[asyncio.Future[Any]] = {loaded, pool.failed}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if pool.failed.done():
+            loaded.cancel()
+            failure = pool.failed.result()
+            raise BatchFailedError("\n".join(("the model does not load", *(failure.trace or (failure.what,)))))
+
+    async def _keep_telling(self) -> None:
+        while True:
+            await asyncio.sleep(TOLD_EVERY)
+            self._tell(self._progress.to_dict())
+
+    async def _predict(self, pool: Pool) -> None:
+        running: set[asyncio.Task[None]] = set()
+        try:
+            async for one in self._mini_batches(pool):
+                known = self._folder.done.get(one.number)
+                if known is not None:
+                    self._count(known, one.weight)
+                    continue
+                if len(running) >= pool.size:
+                    running = await self._some(running)
+                running.add(asyncio.ensure_future(self._part(pool, one)))
+            while running:
+                running = await self._some(running)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _some(self, running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+        done, left = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        return left
+
+    async def _part(self, pool: Pool, one: _MiniBatch) -> None:
+        paths = {"part": str(self._folder.part(one.number)), "failures": str(self._folder.failures(one.number))}
+        task = {"do": "predict", "form": self._form, "params": self._batch.params, **one.task, **paths}
+        told, problem = await self._ask(pool, task)
+        if problem:
+            told = self._failed(one, problem)
+        part = Part(
+            one.number, told["rows"], told["failed"], told["size"], tuple(told["columns"]), tuple(told["first"])
+        )
+        self._count(part, one.weight)
+        self._folder.add(part)
+        threshold = self._batch.error_threshold
+        if 0 <= threshold < self._progress.failed:
+            raise TooManyFailuresError(self._too_many())
+
+    def _failed(self, one: _MiniBatch, what: str) -> dict[str, Any]:
+        """Write down that a whole mini-batch has no prediction."""
+        named = [name for _, name in one.task["files"]] if self._is_of_images else [one.task["name"]]
+        place = {} if self._is_of_images else {"row": one.task["first"], "rows": one.rows}
+        lines = [{"file_name": name, **place, "what": what} for name in named]
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        self._folder.part(one.number).unlink(missing_ok=True)
+        work_folder.write(self._folder.failures(one.number), text.encode("utf-8", "replace"))
+        return {"rows": 0, "failed": one.rows, "size": 0, "columns": [], "first": lines[:3]}
+
+    def _count(self, part: Part, weight: int) -> None:
+        self._progress.rows += part.rows
+        self._progress.failed += part.failed
+        self._progress.done += weight
+        if part.columns:
+            if self._columns and self._columns != part.columns and self._form != "jsonl":
+                raise BatchFailedError(
+                    f"the model returns the columns {', '.join(part.columns)} for some rows and"
+                    f" {', '.join(self._columns)} for others: such predictions fit into `.jsonl` only"
+                )
+            self._columns = part.columns
+
+    def _too_many(self) -> str:
+        shown = [line for part in self._folder.parts for line in part.first][:3]
+        rows = "row" if self._progress.failed == 1 else "rows"
+        return "\n".join(
+            (
+                (
+                    f"{self._progress.failed} {rows} failed, and the error threshold is {self._batch.error_threshold}"
+                    " (what is predicted already stays, and is not predicted again):"
+                ),
+                *(f"  {_line(one)}" for one in shown),
+            )
+        )
+
+    async def _ask(self, pool: Pool, task: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        """Have a worker do something; returns its report, or why it cannot be done."""
+        question = Question(protocol.MINI_BATCH, json.dumps(task).encode(), protocol.MINI_BATCH)
+        loop = asyncio.get_running_loop()
+        tries, limit = 0, loop.time() + PATIENCE
+        while True:
+            try:
+                answer = await pool.ask(question)
+            except UnavailableError:
+                if loop.time() > limit:
+                    raise BatchFailedError(f"no worker was there for {PATIENCE:g} s: see the log above") from None
+                await asyncio.sleep(0.1)
+                continue
+            except (WorkerDiedError, RequestTimeoutError) as error:
+                tries, limit = tries + 1, loop.time() + PATIENCE
+                what = str(error) or f"it took longer than {self._settings.request_timeout:g} s"
+                if tries > self._batch.retries:
+                    return {}, f"{what} ({tries} tries)"
+                log.warning("%s: it is tried again (%d of %d)", what, tries, self._batch.retries)
+                continue
+            told = json.loads(answer.body)
+            if answer.status == OK:
+                return told, ""
+            return {}, str(told.get("what") or told.get("message"))
+
+    async def _mini_batches(self, pool: Pool) -> AsyncIterator[_MiniBatch]:
+        number = 0
+        pieces = self._of_images() if self._is_of_images else self._of_tables(pool)
+        async for task, rows, weight in pieces:
+            if self._is_dealt or self._batch.shard.has(number):
+                yield _MiniBatch(number, task, rows, weight)
+            else:
+                self._progress.done += weight
+            number += 1
+            await asyncio.sleep(0)
+
+    async def _of_images(self) -> AsyncIterator[tuple[dict[str, Any], int, int]]:
+        size = self._batch.files
+        for start in range(0, len(self._files), size):
+            some = self._files[start : start + size]
+            yield {"kind": "image", "files": [[str(one.path), one.name] for one in some]}, len(some), len(some)
+
+    async def _of_tables(self, pool: Pool) -> AsyncIterator[tuple[dict[str, Any], int, int]]:
+        for one in self._files:
+            base = {"kind": one.kind, "path": str(one.path), "name": one.name}
+            if one.kind == "parquet":
+                async for task, rows, weight in self._of_parquet(pool, one):
+                    yield {**base, **task}, rows, weight
+                continue
+            try:
+                for task, rows, weight in self._of_lines(one):
+                    yield {**base, **task}, rows, weight
+            except record_cutter.UncutError as error:
+                raise InvalidBatchError(f"`{one.path}` cannot be cut into rows: {error}") from None
+
+    def _of_lines(self, one: InputFile) -> Any:  # noqa: ANN401 - an iterator of tasks
+        is_csv = one.kind == "csv"
+        header = record_cutter.header_of(one.path) if is_csv else (0, 0)
+        more = {"header": list(header)} if is_csv else {}
+        for piece in record_cutter.pieces(one.path, header[1], self._batch.rows, has_quotes=is_csv):
+            task = {"start": piece.start, "end": piece.end, "first": piece.first, "count": piece.count, **more}
+            yield task, piece.count, piece.end - piece.start
+
+    async def _of_parquet(self, pool: Pool, one: InputFile) -> AsyncIterator[tuple[dict[str, Any], int, int]]:
+        told, problem = await self._ask(pool, {"do": "measure", "path": str(one.path)})
+        if problem:
+            raise InvalidBatchError(f"`{one.path}`: {problem}")
+        groups: list[int] = told["groups"]
+        size, first, total = self._batch.rows, 0, max(1, sum(groups))
+        for group, rows in enumerate(groups):
+            for start in range(0, rows, size):
+                count = min(size, rows - start)
+                place = [str(one.path), group, start, size, count, first]
+                yield {"place": place, "first": first}, count, one.size * count // total
+                first += count
+
+    async def _published(self, pool: Pool, summary: _Summary) -> dict[str, Any]:
+        """Put the parts together; the output comes last, because where it is, all is done."""
+        parts = self._folder.parts
+        failures = [self._folder.failures(part.number) for part in parts if part.failed]
+        if failures:
+            work_folder.join(failures, b"", summary.failures)
+        else:
+            summary.failures.unlink(missing_ok=True)
+        paths = [self._folder.part(part.number) for part in parts if part.size]
+        told = summary.write(parts, len(self._files))
+        if self._form == "parquet":
+            made = self._folder.path / "joined.parquet"
+            _, problem = await self._ask(
+                pool, {"do": "join", "parts": [str(path) for path in paths], "output": str(made)}
+            )
+            if problem:
+                raise BatchFailedError(f"{problem}: write `.jsonl` instead")
+            with made.open("rb") as stream:
+                os.fsync(stream.fileno())
+            made.replace(summary.output)
+            return told
+        columns = list(self._columns) or [part_writer.PREDICTION]
+        head = part_writer.header(columns, has_rows=not self._is_of_images) if self._form == "csv" else b""
+        work_folder.join(paths, head, summary.output)
+        return told
+
+
+def _line(failure: dict[str, Any]) -> str:
+    """Write a failure for people."""
+    row = f", row {failure['row']}" if "row" in failure else ""
+    more = f" and {failure['rows'] - 1} more" if failure.get("rows", 1) > 1 else ""
+    column = f", column `{failure['column']}`" if "column" in failure else ""
+    return f"{failure['file_name']}{row}{more}{column}: {failure['what']}"
+
+
+def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
