@@ -11,6 +11,8 @@ from envbuilder.version import __version__
 
 if TYPE_CHECKING:
     from envbuilder.api import (
+        Batch,
+        BatchReport,
         Choices,
         Wish,
         Workspace,
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         diff,
         doctor,
         lock,
+        predict,
         render,
         reproduce,
         resolve,
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Batch",
+    "BatchReport",
     "Choices",
     "Wish",
     "Workspace",
@@ -40,6 +45,7 @@ __all__ = [
     "diff",
     "doctor",
     "lock",
+    "predict",
     "render",
     "reproduce",
     "resolve",

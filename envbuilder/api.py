@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuilder import (
+    batch,
     diagnosis,
     engine_choice,
     fleet,
@@ -21,6 +22,7 @@ from envbuilder import (
     stages,
     verification,
 )
+from envbuilder.batch import Batch, BatchReport
 from envbuilder.choices import ENGINE_NAMES, Choices
 from envbuilder.machine import Machine
 from envbuilder.reporter import Reporter
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from envbuilder.verification import Verification
 
 __all__ = [
+    "Batch",
+    "BatchReport",
     "Choices",
     "Wish",
     "Workspace",
@@ -53,6 +57,7 @@ __all__ = [
     "diff",
     "doctor",
     "lock",
+    "predict",
     "render",
     "reproduce",
     "resolve",
@@ -126,6 +131,18 @@ def serve(
 ) -> AbstractContextManager[Running]:
     """Serve a model on 127.0.0.1:`port` in its locked environment, without an image, while the `with` block lasts."""
     return local_serving.serve(model, choices, port=port, workers=workers, machine=machine or this_machine())
+
+
+def predict(
+    given: str,
+    wanted: Batch,
+    choices: Choices = _NO_CHOICES,
+    *,
+    engine: EngineName = "auto",
+    machine: Machine | None = None,
+) -> BatchReport:
+    """Predict for all rows of the inputs, by a model on this machine or by the image of that name."""
+    return batch.predict(given, wanted, choices, engine=engine, machine=machine or this_machine())
 
 
 def reproduce(

@@ -158,3 +158,10 @@ class RegistryRefusedError(EnvBuilderError):
 
     exit_code = 13
     kind = "registry-refused"
+
+
+class PredictionFailedError(EnvBuilderError):
+    """More rows of a batch have no prediction than may."""
+
+    exit_code = 14
+    kind = "prediction-failed"

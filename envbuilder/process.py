@@ -41,8 +41,11 @@ def run(
     cwd: Path | None = None,
     timeout: float | None = None,
     on_line: Callable[[str], None] | None = None,
+    on_output: Callable[[str], None] | None = None,
 ) -> Finished:
     """Run the program to its end and return how it ended; lines of its standard error go to `on_line` as they come.
+
+    Lines of its standard output go to `on_output`, where there is one, and are not kept.
 
     Raises FileNotFoundError when there is no such program and TimeoutError when it takes longer than `timeout`
     seconds (it is killed then). An exception, KeyboardInterrupt and those of `on_line` too, kills it.
@@ -71,7 +74,7 @@ def run(
             writer.start()
             if killer is not None:
                 killer.start()
-            stdout = child.stdout.read() if child.stdout else b""
+            stdout = _output(child, on_output)
             code = child.wait()
             reader.join()
         except BaseException:
@@ -86,6 +89,14 @@ def run(
         message = f"`{command[0]}` took longer than {timeout:g} s"
         raise TimeoutError(message)
     return Finished(command=command, code=code, stdout=stdout, tail=tuple(tail))
+
+
+def _output(child: subprocess.Popen[bytes], on_output: Callable[[str], None] | None) -> bytes:
+    if child.stdout is None or on_output is None:
+        return child.stdout.read() if child.stdout is not None else b""
+    for raw in child.stdout:
+        on_output(raw.decode(errors="replace").rstrip())
+    return b""
 
 
 @contextmanager

@@ -22,6 +22,9 @@ class Reporter:
     def progress(self, stage: str, done: int, total: int, unit: str = "") -> None:
         """A long stage is at `done` of `total` (total 0: unknown)."""
 
+    def portion(self, stage: str, fraction: float, *, rows: int, failed: int) -> None:
+        """A long stage has done this fraction of its work, and so many rows."""
+
     def line(self, stage: str, text: str) -> None:
         """A program that the stage runs printed a line."""
 

@@ -101,6 +101,7 @@ def run(
     stdin: bytes = b"",
     timeout: float | None = None,
     on_line: Callable[[str], None] | None = None,
+    on_output: Callable[[str], None] | None = None,
 ) -> process.Finished:
     """Run the sandbox to its end.
 
@@ -108,7 +109,7 @@ def run(
     there, TimeoutError when it takes too long.
     """
     with command_of(sandbox) as command:
-        finished = process.run(command, environ={}, stdin=stdin, timeout=timeout, on_line=on_line)
+        finished = process.run(command, environ={}, stdin=stdin, timeout=timeout, on_line=on_line, on_output=on_output)
     last = finished.tail[-1] if finished.tail else ""
     if finished.code == _FAILED and last.startswith(_PREFIX):
         raise not_allowed(last.removeprefix(_PREFIX))

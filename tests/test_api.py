@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def test_every_verb_of_the_command_line_is_a_function() -> None:
-    for verb in ("resolve", "lock", "render", "build", "run", "serve", "audit_report", "doctor"):
+    for verb in ("resolve", "lock", "render", "build", "run", "serve", "predict", "audit_report", "doctor"):
         assert callable(getattr(envbuilder, verb))
 
 

@@ -245,7 +245,7 @@ def test_the_readme_names_every_verb_and_exit_code(cache: Path) -> None:
     verbs = re.findall(r"^  (\w+)  ", helped, re.MULTILINE)
     assert verbs == [
         *("resolve", "diff", "environment", "lock", "render", "build", "run"),
-        *("serve", "reproduce", "verify", "audit", "cache", "doctor"),
+        *("serve", "predict", "reproduce", "verify", "audit", "cache", "doctor"),
     ]
     for verb in verbs:
         assert f"| `{verb} " in readme or f"| `{verb}`" in readme

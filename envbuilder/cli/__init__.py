@@ -18,6 +18,7 @@ _VERBS: Final = {
     "build": "Build an image that serves the model, try it, name it.",
     "run": "Serve a built image on this machine.",
     "serve": "Serve a model on this machine in its locked environment, without an image.",
+    "predict": "Write a prediction for each row of files.",
     "reproduce": "Make the environment of a model on this machine, exactly as locked.",
     "verify": "Compare an environment with its lock: every package, file and link.",
     "audit": "What is in it, whether it may be shipped, and its bill of materials.",

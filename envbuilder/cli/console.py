@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 _MEGABYTE = 1_000_000
 _WHOLE_LINES = 10_000
+_MINUTE = 60
+_STEADY = 1.0
+"""Seconds until a speed is worth telling."""
+_SAID_EVERY = 10.0
 
 
 class ConsoleReporter(Reporter):
@@ -33,6 +38,9 @@ class ConsoleReporter(Reporter):
         self._verbose = verbose
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._portion: tuple[float, float, int] | None = None
+        """When and where the portions began that are told."""
+        self._said = time.monotonic()
 
     def started(self, stage: str, detail: str = "") -> None:
         if self._quiet or not self.console.is_terminal:
@@ -69,6 +77,24 @@ class ConsoleReporter(Reporter):
                 self._task, completed=done, total=total or None, amount=" ".join(f"{stage} {amount}".split())
             )
 
+    def portion(self, stage: str, fraction: float, *, rows: int, failed: int) -> None:
+        now = time.monotonic()
+        if fraction and self._portion is None:
+            # What an earlier run did is there at once, and says nothing of how fast this one is.
+            self._portion = (now, fraction, rows)
+        amount = f"{rows:,} rows" + (f", {failed:,} failed" if failed else "")
+        if self._portion is not None and now - self._portion[0] > _STEADY:
+            begin, from_fraction, from_rows = self._portion
+            seconds = now - begin
+            amount += f", {(rows - from_rows) / seconds:,.0f} rows/s"
+            if fraction > from_fraction:
+                amount += f", {_clock((1 - fraction) * seconds / (fraction - from_fraction))} left"
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=fraction, total=1, amount=amount)
+        elif not self._quiet and now - self._said >= _SAID_EVERY:
+            self._said = now
+            self.console.print(f"{stage:<12} {100 * fraction:7.1f} %  {amount}", markup=False)
+
     def line(self, stage: str, text: str) -> None:
         if self._verbose or stage == "run":
             self.console.print(f"  {stage} | {text}", markup=False)
@@ -83,6 +109,14 @@ class ConsoleReporter(Reporter):
         if self._progress is not None:
             self._progress.stop()
             self._progress, self._task = None, None
+
+
+def _clock(seconds: float) -> str:
+    """Write a time that is left as people say it."""
+    if seconds < _MINUTE:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), _MINUTE)
+    return f"{minutes} min {rest:02} s" if minutes < _MINUTE else f"{minutes // _MINUTE} h {minutes % _MINUTE:02} min"
 
 
 def print_build(console: Console, report: BuildReport) -> None:

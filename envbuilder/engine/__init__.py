@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
     from envbuilder.oci_image import Platform
+    from envbuilder.process import Finished
     from envbuilder.registry.push import Pushed
     from envbuilder.smoke import SmokeReport
 
@@ -64,6 +65,17 @@ class Running:
     """Waits until it ends by itself and returns its exit code."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A file or directory of this machine that a container sees."""
+
+    source: Path
+    target: str
+    """Absolute path in the container."""
+
+    writable: bool = False
+
+
 class Engine(Protocol):
     """What the stages need of an engine; modules satisfy it."""
 
@@ -105,6 +117,17 @@ class Engine(Protocol):
 
     def archive(self, image: BuiltImage, references: tuple[str, ...], *, machine: Machine) -> Iterable[bytes]:
         """Give the bytes of an archive that `docker load` reads."""
+
+    def predict(
+        self,
+        image: BuiltImage,
+        arguments: tuple[str, ...],
+        mounts: tuple[Mount, ...],
+        *,
+        on_output: Callable[[str], None],
+        machine: Machine,
+    ) -> Finished:
+        """Run the image's `predict` over mounted files as the user of this process: no network, a read-only root."""
 
     def running(self, image: BuiltImage, *, port: int, machine: Machine) -> AbstractContextManager[Running]:
         """Serve on 127.0.0.1:`port` while the block lasts, passing the container's log to the reporter."""

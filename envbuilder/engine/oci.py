@@ -18,11 +18,12 @@ from envbuilder.oci_image import Descriptor, Image, Layer
 from envbuilder.registry import push as registry_push
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from envbuilder.base_request import BaseRequest
     from envbuilder.build_step import Step, StepEnded
+    from envbuilder.engine import Mount
     from envbuilder.file_state import FileState
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
@@ -194,6 +195,25 @@ def archive(image: BuiltImage, references: tuple[str, ...], *, machine: Machine)
     return docker_archive.stream(machine.store.image(image.digest), references, machine.store)
 
 
+def predict(
+    image: BuiltImage,
+    arguments: tuple[str, ...],
+    mounts: tuple[Mount, ...],
+    *,
+    on_output: Callable[[str], None],
+    machine: Machine,
+) -> process.Finished:
+    """Run the image's `predict` over mounted files as the user of this process, in a sandbox without a network."""
+    value = machine.store.image(image.digest)
+    box = replace(
+        _sandbox(value, machine, command=("predict", *arguments)),
+        binds=tuple(sandbox.Bind(source=one.source, target=one.target, writable=one.writable) for one in mounts),
+        # Without a right, but the owner of what this process may write.
+        root=os.geteuid() == 0,
+    )
+    return sandbox.run(box, on_line=lambda line: machine.reporter.line("predict", line), on_output=on_output)
+
+
 @contextmanager
 def running(image: BuiltImage, *, port: int, machine: Machine) -> Iterator[Running]:
     """Serve on 127.0.0.1:`port` from a sandbox that shares this machine's network."""
@@ -278,6 +298,7 @@ __all__ = [
     "build_base",
     "files",
     "find",
+    "predict",
     "push",
     "read",
     "run",

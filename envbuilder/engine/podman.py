@@ -14,17 +14,18 @@ from envbuilder.engine import docker
 from envbuilder.engine.docker import service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from envbuilder.base_image import BaseImage
     from envbuilder.base_request import BaseRequest
     from envbuilder.bases import BaseReference
     from envbuilder.build_step import Step, StepEnded
-    from envbuilder.engine import BuiltImage, Running
+    from envbuilder.engine import BuiltImage, Mount, Running
     from envbuilder.file_state import FileState
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
     from envbuilder.oci_image import Platform
+    from envbuilder.process import Finished
     from envbuilder.registry.push import Pushed
     from envbuilder.smoke import SmokeReport
 
@@ -94,6 +95,18 @@ def archive(image: BuiltImage, references: tuple[str, ...], *, machine: Machine)
     return docker.archive(image, references, machine=_there(machine))
 
 
+def predict(
+    image: BuiltImage,
+    arguments: tuple[str, ...],
+    mounts: tuple[Mount, ...],
+    *,
+    on_output: Callable[[str], None],
+    machine: Machine,
+) -> Finished:
+    """Run the image's `predict` over mounted files as the user of this process."""
+    return docker.predict(image, arguments, mounts, on_output=on_output, machine=_there(machine))
+
+
 @contextmanager
 def running(image: BuiltImage, *, port: int, machine: Machine) -> Iterator[Running]:
     """Serve on 127.0.0.1:`port` from a container with a read-only root and no capabilities."""
@@ -124,6 +137,7 @@ __all__ = [
     "build_base",
     "files",
     "find",
+    "predict",
     "push",
     "read",
     "run",

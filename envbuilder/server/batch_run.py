@@ -135,7 +135,12 @@ async def run(
         with work_folder.opened(output, plan) as folder:
             known = summary.known()
             if known is None:
-                known = await _Run(batch, files, folder, form, settings, tell).all(environment, summary)
+                try:
+                    known = await _Run(batch, files, folder, form, settings, tell).all(environment, summary)
+                except BatchFailedError:
+                    if not any(part.rows for part in folder.parts):
+                        folder.remove()  # there is nothing to go on with
+                    raise
             folder.remove()
             return known
     except work_folder.OtherRunError as error:
@@ -173,8 +178,8 @@ class _Summary:
 
     def __init__(self, output: Path, key: str) -> None:
         self.output = output
-        self.file = output.with_name(output.stem + ".summary.json")
-        self.failures = output.with_name(output.stem + ".failures.jsonl")
+        self.file = output.with_name(output.name + ".summary.json")
+        self.failures = output.with_name(output.name + ".failures.jsonl")
         self._key = key
 
     def known(self) -> dict[str, Any] | None:
@@ -239,6 +244,9 @@ class _Run:
         teller = asyncio.ensure_future(self._keep_telling())
         try:
             await self._loaded(pool)
+            _, problem = await self._ask(pool, {"do": "check", "form": self._form})
+            if problem:
+                raise InvalidBatchError(f"the output `{self._batch.output}` cannot be written: {problem}")
             await self._predict(pool)
             return await self._published(pool, summary)
         finally:
@@ -356,7 +364,9 @@ class _Run:
             told = json.loads(answer.body)
             if answer.status == OK:
                 return told, ""
-            return {}, str(told.get("what") or told.get("message"))
+            if told.get("is_fatal"):
+                raise BatchFailedError(str(told["what"]))
+            return {}, str(told["what"])
 
     async def _mini_batches(self, pool: Pool) -> AsyncIterator[_MiniBatch]:
         number = 0

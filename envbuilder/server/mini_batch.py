@@ -28,10 +28,21 @@ def answer(model: LoadedModel, body: bytes) -> Tuple[int, bytes]:
     """Do what is asked, and report on it: 422 with `what` for what cannot be done for any row."""
     asked = json.loads(body.decode("utf-8"))
     try:
-        told = {"predict": predict, "measure": _measure, "join": _join}[asked["do"]](model, asked)
+        told = {"check": _check, "predict": predict, "measure": _measure, "join": _join}[asked["do"]](model, asked)
     except (table_reader.UnreadableError, image_reader.NoImageError, part_writer.MismatchedError) as error:
         return REFUSED, json.dumps({"what": str(error)}).encode("utf-8")
+    except OSError as error:
+        return REFUSED, json.dumps({"what": f"{error.strerror}: {error.filename}", "is_fatal": True}).encode("utf-8")
+    except Exception as error:  # noqa: BLE001 - objects of the model convert themselves
+        sys.stderr.write(traceback.format_exc())
+        return REFUSED, json.dumps({"what": scoring.told(error)}).encode("utf-8")
     return OK, json.dumps(told).encode("utf-8")
+
+
+def _check(_model: LoadedModel, asked: Dict[str, Any]) -> Dict[str, Any]:
+    if asked["form"] == "parquet":
+        table_reader.parquet()
+    return {}
 
 
 def _measure(_model: LoadedModel, asked: Dict[str, Any]) -> Dict[str, Any]:

@@ -40,7 +40,7 @@ def test_each_image_gets_its_prediction(suffix: str, batch_models: Path, batch_p
     arguments = ("-i", folder, "-o", output, "--batch-files", "3", "--error-threshold", "2")
     summary = score(*arguments).summary()
     assert (summary["rows"], summary["failed"], summary["files"]) == (6, 2, 8)
-    failures = [json.loads(line) for line in (tmp_path / "out.failures.jsonl").read_text().splitlines()]
+    failures = [json.loads(line) for line in (tmp_path / f"out{suffix}.failures.jsonl").read_text().splitlines()]
     assert failures == [
         {"file_name": "small.png", "what": "the image is (200, 300, 3), the signature asks for (300, 300, 3)"},
         {"file_name": "text.png", "what": "not an image that can be read: UnidentifiedImageError"},

@@ -47,7 +47,7 @@ def test_a_run_that_is_killed_again_and_again_comes_to_the_same(
     assert killed.read_bytes() == whole.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("killed")) == [
         killed.name,
-        "killed.summary.json",
+        "killed.csv.summary.json",
     ]
 
 

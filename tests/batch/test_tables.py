@@ -125,8 +125,8 @@ def test_rows_that_fail_are_named_and_cost_themselves_only(moody: Scorer, tmp_pa
     assert "  in.csv, row 13, column `x`: nothing where a long is expected\n" in refused.log
     assert not (tmp_path / "out.csv").exists()
     summary = moody("-i", tmp_path / "in.csv", "-o", tmp_path / "out.csv", "--error-threshold", "5").summary()
-    assert (summary["rows"], summary["failed"], summary["failures"]) == (24, 5, "out.failures.jsonl")
-    failures = [json.loads(line) for line in (tmp_path / "out.failures.jsonl").read_text().splitlines()]
+    assert (summary["rows"], summary["failed"], summary["failures"]) == (24, 5, "out.csv.failures.jsonl")
+    failures = [json.loads(line) for line in (tmp_path / "out.csv.failures.jsonl").read_text().splitlines()]
     assert [(one["row"], one.get("column"), one["what"]) for one in failures] == [
         (13, "x", "nothing where a long is expected"),
         (14, "x", "a text where a long is expected"),
@@ -148,7 +148,7 @@ def test_a_worker_that_ends_or_hangs_is_replaced_and_costs_its_mini_batch_only(m
         MOODY_FILE=str(tmp_path / "once"),
     )
     assert (ended.summary()["rows"], ended.summary()["failed"]) == (6, 6)
-    failures = [json.loads(line) for line in (tmp_path / "out.failures.jsonl").read_text().splitlines()]
+    failures = [json.loads(line) for line in (tmp_path / "out.csv.failures.jsonl").read_text().splitlines()]
     assert [(one["row"], one["rows"], one["what"]) for one in failures] == [
         (2, 2, "the worker exited with code 3 while it answered the request (2 tries)"),
         (8, 2, "it took longer than 2 s (2 tries)"),

@@ -29,7 +29,7 @@ from envbuilder.image_plan import PORT
 from envbuilder.image_reference import ImageReference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from envbuilder.base_image import BaseImage
@@ -37,11 +37,12 @@ if TYPE_CHECKING:
     from envbuilder.bases import BaseReference
     from envbuilder.build_context import Variant
     from envbuilder.build_step import Step, StepEnded
-    from envbuilder.engine import BuiltImage
+    from envbuilder.engine import BuiltImage, Mount
     from envbuilder.file_state import FileState
     from envbuilder.image_plan import ImagePlan
     from envbuilder.machine import Machine
     from envbuilder.oci_image import Platform
+    from envbuilder.process import Finished
     from envbuilder.registry.push import Pushed
     from envbuilder.smoke import SmokeReport
 
@@ -181,6 +182,26 @@ def archive(image: BuiltImage, references: tuple[str, ...], *, machine: Machine)
     return _saved(references or (image.identity,), machine)
 
 
+def predict(
+    image: BuiltImage,
+    arguments: tuple[str, ...],
+    mounts: tuple[Mount, ...],
+    *,
+    on_output: Callable[[str], None],
+    machine: Machine,
+) -> Finished:
+    """Run the image's `predict` over mounted files as the user of this process, in a container without a network."""
+    with docker_client.opened(machine, timeout=None) as client:
+        return docker_container.predicting(
+            client,
+            image.identity,
+            command=("predict", *arguments),
+            mounts=mounts,
+            on_output=on_output,
+            on_line=lambda line: machine.reporter.line("predict", line),
+        )
+
+
 @contextmanager
 def running(image: BuiltImage, *, port: int, machine: Machine) -> Iterator[Running]:
     """Serve on 127.0.0.1:`port` from a container with a read-only root and no capabilities."""
@@ -215,6 +236,7 @@ __all__ = [
     "build_base",
     "files",
     "find",
+    "predict",
     "push",
     "read",
     "run",

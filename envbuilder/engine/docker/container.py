@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from docker.errors import APIError, DockerException
+from docker.types import Mount as Bind
 from requests.exceptions import ConnectionError as NoConnectionError
 from requests.exceptions import Timeout
 
 from envbuilder.engine.docker.client import BROKEN
+from envbuilder.process import TAIL_LINES, Finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from docker import DockerClient
     from docker.models.containers import Container
+
+    from envbuilder.engine import Mount
 
 _OWNER: Final = "io.envbuilder.process"
 """The label of a container with who removes it: `HOST:PID`."""
@@ -88,6 +93,41 @@ def serving(
         finally:
             _stop(container)
             reader.join(timeout=5)
+
+
+def predicting(
+    client: DockerClient,
+    image: str,
+    *,
+    command: tuple[str, ...],
+    mounts: tuple[Mount, ...],
+    on_output: Callable[[str], None],
+    on_line: Callable[[str], None],
+) -> Finished:
+    """Run a container with no network over mounted files to its end, as the user of this process."""
+    options: dict[str, Any] = {
+        "network_mode": "none",
+        "command": list(command),
+        "user": f"{os.getuid()}:{os.getgid()}",
+        "mounts": [Bind(one.target, str(one.source), type="bind", read_only=not one.writable) for one in mounts],
+    }
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+
+    def hear(line: str) -> None:
+        tail.append(line)
+        on_line(line)
+
+    with created(client, image, options) as container:
+        stream = container.attach(stdout=True, stderr=True, stream=True, demux=True)
+        container.start()
+        rest = {on_output: b"", hear: b""}
+        for output, error in stream:
+            for tell, chunk in ((on_output, output), (hear, error)):
+                *lines, rest[tell] = (rest[tell] + (chunk or b"")).split(b"\n")
+                for line in lines:
+                    tell(line.decode(errors="replace"))
+        code = int(container.wait(timeout=None)["StatusCode"])
+    return Finished(command=command, code=code, stdout=b"", tail=tuple(tail))
 
 
 @contextmanager
