@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -143,6 +144,12 @@ _STARTS = {"engine", "network", "process"}
 def untraced_threads() -> None:
     """Measure the main thread alone: two threads that begin at once cannot both be traced on Python 3.11, and die."""
     threading.settrace(None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Hear Ctrl-C, and have programs hear it, also where a shell started the tests in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

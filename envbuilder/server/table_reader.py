@@ -7,7 +7,7 @@ import importlib
 import io
 import json
 import os
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import payload
 from .contract import Contract
@@ -25,7 +25,7 @@ class UnreadableError(Exception):
 class Rows(NamedTuple):
     """What was read, and what of it the model can be asked for."""
 
-    numbers: List[int]
+    numbers: Sequence[int]
     """Of the rows that are in `data`, in their file."""
     data: Any
     """Whatever can be sliced by `take`."""
@@ -62,7 +62,14 @@ def csv(header: bytes, body: bytes, first: int, count: int, known: Optional[Cont
             f"{count} records were counted from record {first} on, but {len(frame) + len(failed)} were read:"
             " a quote is not closed, or lines end in CR alone"
         )
-    return Rows([first + place for place in frame.index], frame, _sliced, failed)
+    return _left(frame, first, failed)
+
+
+def _left(frame: Any, first: int, failed: List[FailedRow]) -> Rows:  # noqa: ANN401
+    """Return the rows of a frame whose index says which of those that were read are left."""
+    if not failed:
+        return Rows(range(first, first + len(frame)), frame, _sliced, failed)
+    return Rows([first + int(place) for place in frame.index], frame.reset_index(drop=True), _sliced, failed)
 
 
 def _columns(known: Optional[Contract]) -> Dict[str, Dict[str, Any]]:
@@ -86,7 +93,8 @@ def _dtype(kind: str) -> Any:  # noqa: ANN401
 
 
 def _sliced(frame: Any, start: int, end: int) -> Any:  # noqa: ANN401
-    return frame.iloc[start:end].reset_index(drop=True)
+    whole = start == 0 and end == len(frame)
+    return frame if whole else frame.iloc[start:end].reset_index(drop=True)
 
 
 def _cell_by_cell(frame: Any, types: Dict[str, str], first: int) -> Tuple[Any, List[FailedRow]]:  # noqa: ANN401
@@ -202,7 +210,7 @@ class ParquetReader:
         columns = _columns(known)
         _check_names([str(name) for name in frame.columns], columns)
         frame, failed = _as_signed(frame.reset_index(drop=True), columns, first)
-        return Rows([first + place for place in frame.index], frame, _sliced, failed)
+        return _left(frame, first, failed)
 
     def _batch(self, place: ParquetPlace) -> Any:  # noqa: ANN401
         key = (place.path, place.group, place.size)

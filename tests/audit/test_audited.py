@@ -102,9 +102,8 @@ def test_the_bill_goes_with_the_image_into_a_registry_and_a_layout(
     manifest = registry.request("GET", path, headers={"Accept": MANIFEST}).json()
     blob = manifest["layers"][0]["digest"]
     there = json.loads(registry.request("GET", f"/v2/team/audited/blobs/{blob}").content)
-    # The image's name is the registry's, the bill's the model's.
     assert there["components"] == json.loads(expected)["components"]
-    assert there["metadata"]["component"]["name"] == "model"
+    assert there["metadata"]["component"]["name"] == "audited"
     (attached,) = [one for one in json.loads((layout / "index.json").read_text())["manifests"] if "artifactType" in one]
     assert attached["digest"] == report.sbom
     assert (layout / "blobs/sha256" / blob.removeprefix("sha256:")).is_file()
