@@ -32,6 +32,8 @@ PATIENCE = 600.0
 """Seconds in which a worker that ended has to come back."""
 TOLD_EVERY = 0.5
 SAID_EVERY = 10.0
+MOST_LINES = 12
+"""Of a traceback, so that what it is about is seen too."""
 RECIPE = 1
 """Changed when the same run comes to other bytes."""
 
@@ -260,7 +262,8 @@ class _Run:
         if pool.failed.done():
             loaded.cancel()
             failure = pool.failed.result()
-            raise BatchFailedError("\n".join(("the model does not load", *(failure.trace or (failure.what,)))))
+            told = failure.trace[-MOST_LINES:] or (failure.what,)
+            raise BatchFailedError("\n".join(("the model does not load", *told)))
 
     async def _keep_telling(self) -> None:
         while True:
