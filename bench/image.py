@@ -9,6 +9,7 @@ seconds of one whole command, in one run; medians where a step is repeated.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +30,9 @@ from tests import docker_engine  # noqa: E402 - the repository is not a package
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MODEL = REPOSITORY / "examples" / "iris"
+EXAMPLE = REPOSITORY / "examples" / "iris"
 MLFLOW = "mlflow==3.17.2"
+LEAN = "{amend: {pip: {swap: {mlflow: mlflow-skinny}}}}"
 SUITE = "bookworm"
 PYTHON = "3.11.2"
 TAG = "envbuilder-bench-base:1"
@@ -84,13 +87,58 @@ def size(reference: str, host: str) -> int:
     return int(call("docker", "image", "inspect", "-f", "{{.Size}}", reference, DOCKER_HOST=host))
 
 
-def mlflow_side(folder: Path, host: str, results: dict[str, object]) -> None:
+def make_model(folder: Path) -> Path:
+    """Make the example ask for all of MLflow, as MLflow itself writes it into models."""
+    model = folder / "model"
+    shutil.copytree(EXAMPLE, model, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("conda.yaml", "requirements.txt", "python_env.yaml"):
+        file = model / name
+        file.write_text(file.read_text().replace("mlflow-skinny", "mlflow"))
+    return model
+
+
+def first_prediction(reference: str, host: str) -> float:
+    """Return the seconds from `docker run` to the first answer, the median of three."""
+    request = (EXAMPLE / "serving_input_example.json").read_bytes()
+
+    def once() -> None:
+        options = ("--detach", "--rm", "--publish", "127.0.0.1:18765:8080")
+        container = call("/usr/bin/docker", "run", *options, reference, DOCKER_HOST=host).strip()
+        try:
+            deadline = time.monotonic() + 120
+            while not answered(request):
+                if time.monotonic() > deadline:
+                    sys.exit(f"{reference} does not answer")
+                time.sleep(0.05)
+        finally:
+            times.append(time.monotonic() - began)
+            call("/usr/bin/docker", "kill", container, DOCKER_HOST=host)
+
+    times: list[float] = []
+    for _ in range(3):
+        began = time.monotonic()
+        once()
+    return statistics.median(times)
+
+
+def answered(body: bytes) -> bool:
+    request = urllib.request.Request(
+        "http://127.0.0.1:18765/invocations", data=body, headers={"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return bool(json.load(response)["predictions"] == [0, 0, 0])
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def mlflow_side(folder: Path, source: Path, host: str, results: dict[str, object]) -> None:
     """Measure `mlflow models generate-dockerfile` and `docker build`."""
     environment = folder / "mlflow"
     call(str(REPOSITORY / ".venv/bin/uv"), "venv", "-q", "--python", sys.executable, str(environment))
     call(str(REPOSITORY / ".venv/bin/uv"), "pip", "install", "-q", "--python", str(environment / "bin/python"), MLFLOW)
     model = folder / "mlflow-model"
-    shutil.copytree(MODEL, model)
+    shutil.copytree(source, model)
     context = folder / "mlflow-context"
 
     def generate() -> None:
@@ -110,15 +158,16 @@ def mlflow_side(folder: Path, host: str, results: dict[str, object]) -> None:
     results["mlflow generate-dockerfile"] = seconds(generate)
     results["mlflow docker build, nothing cached"] = seconds(build)
     results["mlflow size added, MB"] = (size("mlflow-iris:1", host) - size(TAG, host)) / 1e6
+    results["mlflow, first prediction"] = first_prediction("mlflow-iris:1", host)
     (model / "note.txt").write_text("changed")
     results["mlflow, only the model changed"] = seconds(generate) + seconds(build)
 
 
-def envbuilder_side(folder: Path, engine: str, base: str, host: str, results: dict[str, object]) -> None:
+def envbuilder_side(folder: Path, source: Path, engine: str, base: str, host: str, results: dict[str, object]) -> None:
     """Measure `envbuilder build` from nothing cached to everything cached."""
     cache = folder / f"cache-{engine}"
     model = folder / f"model-{engine}"
-    shutil.copytree(MODEL, model)
+    shutil.copytree(source, model)
 
     def build(*more: str) -> dict[str, object]:
         arguments = ("build", str(model), "--engine", engine, "--base", base, "-t", f"bench-{engine}:1", "--json", "-q")
@@ -155,6 +204,11 @@ def envbuilder_side(folder: Path, engine: str, base: str, host: str, results: di
         measured("wheels installed", lambda: forget("layers"), repeats=3)
     else:
         results["docker size added, MB"] = (size("bench-docker:1", host) - size(TAG, host)) / 1e6
+        results["docker, first prediction"] = first_prediction("bench-docker:1", host)
+        build("--environment", LEAN)
+        results["docker, mlflow-skinny: size added, MB"] = (size("bench-docker:1", host) - size(TAG, host)) / 1e6
+        results["docker, mlflow-skinny: first prediction"] = first_prediction("bench-docker:1", host)
+        build()
     measured("only the model changed", change)
     measured("nothing changed", lambda: None)
 
@@ -167,9 +221,10 @@ def main() -> None:
         environ = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
         changes = [f"--change=ENV {item}=/etc/ssl/certs/ca-certificates.crt" for item in environ]
         call("/usr/bin/docker", "import", *changes, str(tar), TAG, DOCKER_HOST=host)
-        envbuilder_side(folder, "oci", str(tar), host, results)
-        envbuilder_side(folder, "docker", TAG, host, results)
-        mlflow_side(folder, host, results)
+        source = make_model(folder)
+        envbuilder_side(folder, source, "oci", str(tar), host, results)
+        envbuilder_side(folder, source, "docker", TAG, host, results)
+        mlflow_side(folder, source, host, results)
     width = max(len(label) for label in results)
     for label, value in results.items():
         print(f"{label:<{width}}  {value:8.2f}")
