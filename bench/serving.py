@@ -68,9 +68,8 @@ def main() -> None:
     print("| server | start s | PSS MiB | 1 conn | 8 conn | 32 conn | 10,000 rows ms |\n|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as work:
         lua = Path(work, "post.lua")
-        lua.write_text(
-            f'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = [[{bodies["one"]}]]\n'
-        )
+        head = 'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\n'
+        lua.write_text(f"{head}wrk.body = [==[{bodies['one']}]==]\n")
         for number, contender in enumerate(contenders(python, Path(work))):
             measure(contender, 18600 + number, lua, bodies, seconds)
 

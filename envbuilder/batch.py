@@ -49,10 +49,9 @@ class Batch:
 
     params: Mapping[str, Any] | None = None
 
-    def arguments(self) -> tuple[str, ...]:
-        """Return what follows `predict` on the server's command line, without the places of files."""
+    def options(self) -> tuple[str, ...]:
+        """Return the options of `predict`, without the places of files and the shard."""
         given: dict[str, object] = {
-            "shard": f"{self.shard.index}/{self.shard.count}",
             "workers": self.workers,
             "batch-rows": self.rows,
             "batch-files": self.files,
@@ -61,7 +60,11 @@ class Batch:
             "timeout": self.timeout,
             "params": json.dumps(dict(self.params)) if self.params is not None else None,
         }
-        return ("--events", *(f"--{name}={value}" for name, value in given.items() if value is not None))
+        return tuple(f"--{name}={value}" for name, value in given.items() if value is not None)
+
+    def arguments(self) -> tuple[str, ...]:
+        """Return what follows `predict` on the server's command line, without the places of files."""
+        return ("--events", f"--shard={self.shard.index}/{self.shard.count}", *self.options())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbuilder import batch
+from envbuilder import batch, ray_cluster
 from envbuilder.choices import Choices
 from envbuilder.cli.common import Invocation, engine_option, environment_option, python_option, repairs_option, verb
 from envbuilder.errors import InvalidFileError, Source
+from envbuilder.server.shard import Shard
 
 if TYPE_CHECKING:
     from envbuilder.choices import EngineName
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 )
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .csv, .parquet or .jsonl file.")
 @click.option("--shard", metavar="INDEX/COUNT", help="Predict for one of COUNT parts; INDEX counts from 0.")
+@click.option(
+    "--ray",
+    "address",
+    metavar="ADDRESS",
+    help="Have a Ray cluster predict in `--shard COUNT` parts; all nodes see the same files.",
+)
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 512), help="Processes with the model.")
 @click.option("--batch-rows", type=click.IntRange(1), help="Rows of a mini-batch (default: 20000).")
 @click.option("--batch-files", type=click.IntRange(1), help="Images of a mini-batch (default: 10).")
@@ -51,6 +58,7 @@ def command(  # noqa: PLR0913 - one for each option
     inputs: tuple[Path, ...],
     output: Path,
     shard: str | None,
+    address: str | None,
     workers: int,
     batch_rows: int | None,
     batch_files: int | None,
@@ -72,7 +80,7 @@ def command(  # noqa: PLR0913 - one for each option
     wanted = batch.Batch(
         inputs=inputs,
         output=output,
-        shard=batch.shard_of(shard),
+        shard=batch.shard_of(shard) if address is None else Shard(),
         workers=workers,
         rows=batch_rows,
         files=batch_files,
@@ -84,6 +92,13 @@ def command(  # noqa: PLR0913 - one for each option
     choices = Choices(
         lock=lock, python=python, environment=environment, repairs=repairs, workspace=invocation.workspace
     )
+    if address is not None:
+        shards = batch.shard_of(f"0/{shard}").count
+        reports = ray_cluster.predict(
+            subject, wanted, choices, address=address, shards=shards, machine=invocation.machine
+        )
+        invocation.data([one.to_dict() for one in reports], "\n".join(str(one.output) for one in reports))
+        return
     report = batch.predict(subject, wanted, choices, engine=engine or "auto", machine=invocation.machine)
     if report.failures is not None:
         invocation.say(f"{report.failed} rows have no prediction: see {report.failures}")

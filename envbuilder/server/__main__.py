@@ -159,6 +159,7 @@ def _predict_files(options: argparse.Namespace, settings: Settings) -> int:
         retries=options.retries,
         params=options.params,
     )
+    runner.end_with_parent()
     settings = replace(settings, workers=options.workers, load_attempts=1, request_timeout=options.timeout)
     tell = _tell_lines if options.events else batch_run.Teller()
     try:

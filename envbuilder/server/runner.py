@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .pool import Pool
 
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG = 1
 REAP_EVERY = 1.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -37,6 +38,12 @@ def adopt_orphans() -> None:
     """Become the parent of what workers leave behind, or fork for it, as process 1 of a container is."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent() -> None:
+    """Be asked to stop when the process that started this one ends, however it does."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def on_stop(stop: Callable[[], None]) -> None:
