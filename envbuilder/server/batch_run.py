@@ -32,6 +32,8 @@ PATIENCE = 600.0
 """Seconds in which a worker that ended has to come back."""
 TOLD_EVERY = 0.5
 SAID_EVERY = 10.0
+FORKING = 2.0
+"""Seconds in which workers are forked, where they can be."""
 MOST_LINES = 12
 """Of a traceback, so that what it is about is seen too."""
 RECIPE = 1
@@ -241,9 +243,10 @@ class _Run:
         task = asyncio.current_task()
         if task is not None:
             runner.on_stop(lambda: _cancel(task))
+        runner.adopt_orphans()
         pool = Pool(self._settings, environment)
         pool.start()
-        teller = asyncio.ensure_future(self._keep_telling())
+        others = [asyncio.ensure_future(self._keep_telling()), asyncio.ensure_future(runner.reap_orphans(pool))]
         try:
             await self._loaded(pool)
             _, problem = await self._ask(pool, {"do": "check", "form": self._form})
@@ -252,7 +255,8 @@ class _Run:
             await self._predict(pool)
             return await self._published(pool, summary)
         finally:
-            teller.cancel()
+            for other in others:
+                other.cancel()
             await pool.close()
 
     async def _loaded(self, pool: Pool) -> None:
@@ -264,6 +268,9 @@ class _Run:
             failure = pool.failed.result()
             told = failure.trace[-MOST_LINES:] or (failure.what,)
             raise BatchFailedError("\n".join(("the model does not load", *told)))
+        # Workers are forked from one that has nothing to do: it has a moment for that before there is.
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(pool.complete.wait(), FORKING)
 
     async def _keep_telling(self) -> None:
         while True:

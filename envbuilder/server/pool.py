@@ -67,6 +67,8 @@ class Pool:
         """Done when the model could not be loaded, however often that was tried, and never was before."""
         self.loaded = asyncio.Event()
         """Set when the first worker has loaded the model."""
+        self.complete = asyncio.Event()
+        """Set when all workers have been started, and forked where they can be."""
         self.mlflow_version: str | None = None
         self.size = settings.workers
         self.restarts = 0
@@ -229,6 +231,8 @@ class Pool:
     async def _load(self) -> WorkerProcess:
         worker = await self._forked() or await WorkerProcess.start(self._settings, self._environment)
         self._started.add(worker)
+        if len(self._started) == self.size:
+            self.complete.set()
         try:
             await worker.loaded()
         except LoadFailedError:

@@ -283,6 +283,8 @@ def _environment(environment: Mapping[str, str], settings: Settings) -> dict[str
     return {
         # Not from a container that may have no network, and not without being asked.
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # pyarrow's allocator keeps a thread to give memory back, beside which no worker can be forked.
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
         **environment,
         # Libraries that keep caches at home find a place on a read-only root too.
         "HOME": home if home and os.access(home, os.W_OK) else environment.get("TMPDIR", "/tmp"),  # noqa: S108

@@ -26,7 +26,7 @@ def test_a_run_that_is_killed_again_and_again_comes_to_the_same(
     batch_models: Path, batch_python: str, tmp_path: Path
 ) -> None:
     score = Scorer(batch_models / "moody", batch_python, tmp_path)
-    options = ("-i", source(tmp_path / "in.csv"), "--batch-rows", "40", "--workers", "2")
+    options = ("-i", source(tmp_path / "in.csv"), "--batch-rows", "10", "--workers", "2")
     whole, killed = tmp_path / "whole.csv", tmp_path / "killed.csv"
     begin = time.monotonic()
     expected = score(*options, "-o", whole).summary()
@@ -35,13 +35,13 @@ def test_a_run_that_is_killed_again_and_again_comes_to_the_same(
     progress = []
     for _ in range(20):
         process = score.start(*options, "-o", killed, MOODY_SECONDS="0.4")
-        time.sleep(chance.uniform(0.2, 1.5 * took))
+        time.sleep(chance.uniform(0.2 * took, took + 2))
         process.kill()
         process.communicate()
         journal = killed.with_name(f"{killed.name}.parts") / "journal.jsonl"
         progress.append(journal.read_bytes().count(b"\n") if journal.exists() else 0)
     assert progress == sorted(progress)
-    assert 0 < progress[-1] < 100
+    assert 0 < progress[-1] < 400
     summary = score(*options, "-o", killed).summary()
     assert {**summary, "output": whole.name} == expected
     assert killed.read_bytes() == whole.read_bytes()
