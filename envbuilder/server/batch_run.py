@@ -32,6 +32,7 @@ PATIENCE = 600.0
 """Seconds in which a worker that ended has to come back."""
 TOLD_EVERY = 0.5
 SAID_EVERY = 10.0
+LONGEST_JOIN = 86_400.0
 FORKING = 2.0
 """Seconds in which workers are forked, where they can be."""
 MOST_LINES = 12
@@ -351,9 +352,9 @@ class _Run:
             )
         )
 
-    async def _ask(self, pool: Pool, task: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    async def _ask(self, pool: Pool, task: dict[str, Any], seconds: float | None = None) -> tuple[dict[str, Any], str]:
         """Have a worker do something; returns its report, or why it cannot be done."""
-        question = Question(protocol.MINI_BATCH, json.dumps(task).encode(), protocol.MINI_BATCH)
+        question = Question(protocol.MINI_BATCH, json.dumps(task).encode(), protocol.MINI_BATCH, seconds)
         loop = asyncio.get_running_loop()
         tries, limit = 0, loop.time() + PATIENCE
         while True:
@@ -441,9 +442,8 @@ class _Run:
         told = summary.write(parts, len(self._files))
         if self._form == "parquet":
             made = self._folder.path / "joined.parquet"
-            _, problem = await self._ask(
-                pool, {"do": "join", "parts": [str(path) for path in paths], "output": str(made)}
-            )
+            task = {"do": "join", "parts": [str(path) for path in paths], "output": str(made)}
+            _, problem = await self._ask(pool, task, LONGEST_JOIN)
             if problem:
                 raise BatchFailedError(f"{problem}: write `.jsonl` instead")
             with made.open("rb") as stream:

@@ -125,7 +125,7 @@ class Pool:
         # Waiting in line counts for the client's patience, not for the worker's: one that is merely late is not
         # killed, so the exchange goes on by itself when its client is gone.
         try:
-            await asyncio.wait({turn.answer}, timeout=self._settings.request_timeout)
+            await asyncio.wait({turn.answer}, timeout=self._limit(question))
             if not turn.answer.done():
                 raise RequestTimeoutError
         finally:
@@ -146,6 +146,9 @@ class Pool:
             await worker.ended.wait()
         await asyncio.gather(*self._exchanges, return_exceptions=True)
 
+    def _limit(self, question: Question) -> float:
+        return self._settings.request_timeout if question.seconds is None else question.seconds
+
     def _free(self) -> WorkerProcess | None:
         while self._idle:
             worker = self._idle.popleft()
@@ -163,12 +166,12 @@ class Pool:
         taken = asyncio.get_running_loop().time()
         for turn in turns:
             turn.taken = taken
+        questions = [turn.question for turn in turns]
+        limit = max(map(self._limit, questions))
         try:
-            questions = [turn.question for turn in turns]
-            answers = await worker.ask(questions, self._settings.request_timeout)
+            answers = await worker.ask(questions, limit)
         except (RequestTimeoutError, WorkerDiedError) as error:
             if isinstance(error, RequestTimeoutError):
-                limit = self._settings.request_timeout
                 log.warning("worker %d answers no more (limit %g s), killed", worker.pid, limit)
             for turn in turns:
                 turn.fail(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, Iterator
+
+log = logging.getLogger("envbuilder.server")
 
 PLAN, JOURNAL, LOCK = "plan.json", "journal.jsonl", "lock"
 
@@ -55,7 +58,11 @@ class WorkFolder:
         while True:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("another process works on %s: waiting for its end", self.path)
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
             # Who had it before may have finished, and removed what was locked.
             try:
                 if os.path.samestat(os.fstat(self._lock), (self.path / LOCK).stat()):

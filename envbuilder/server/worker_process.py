@@ -43,6 +43,8 @@ class Question:
     body: bytes
     accept: str = ""
     """The content type that is asked for, where it is another than JSON."""
+    seconds: float | None = None
+    """How long it may take, where that is another time than a request's."""
 
 
 @dataclass(frozen=True)

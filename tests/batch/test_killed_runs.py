@@ -73,7 +73,9 @@ def test_the_same_run_twice_at_once_is_one_run(batch_models: Path, batch_python:
     score = Scorer(batch_models / "moody", batch_python, tmp_path)
     options = ("-i", source(tmp_path / "in.csv"), "-o", tmp_path / "out.csv", "--batch-rows", "400")
     processes = [score.start(*options, MOODY_SECONDS="0.1") for _ in range(2)]
-    told = [json.loads(process.communicate(timeout=120)[0].splitlines()[-1]) for process in processes]
+    ended = [process.communicate(timeout=120) for process in processes]
+    told = [json.loads(out.splitlines()[-1]) for out, _ in ended]
     assert told[0] == told[1]
+    assert any(b"waiting for its end" in log for _, log in ended)
     assert [process.returncode for process in processes] == [0, 0]
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 4001
