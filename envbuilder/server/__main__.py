@@ -129,7 +129,7 @@ def _predict(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _predict_files(options: argparse.Namespace, settings: Settings) -> int:
-    from . import batch_run, runner  # noqa: PLC0415 - as above
+    from . import batch_error, batch_progress, batch_run, runner  # noqa: PLC0415 - as above
     from .shard import InvalidShardError, Shard  # noqa: PLC0415 - as above
 
     least = {"workers": 1, "batch_rows": 1, "batch_files": 1, "error_threshold": -1, "retries": 0}
@@ -161,16 +161,16 @@ def _predict_files(options: argparse.Namespace, settings: Settings) -> int:
     )
     runner.end_with_parent()
     settings = replace(settings, workers=options.workers, load_attempts=1, request_timeout=options.timeout)
-    tell = _tell_lines if options.events else batch_run.Teller()
+    tell = _tell_lines if options.events else batch_progress.Teller()
     try:
         summary = runner.run(batch_run.run(batch, settings, os.environ, tell))
     except asyncio.CancelledError:
         return INTERRUPTED
-    except batch_run.InvalidBatchError as error:
+    except batch_error.InvalidBatchError as error:
         return _say(f"error: {error}", USAGE)
-    except batch_run.TooManyFailuresError as error:
+    except batch_error.TooManyFailuresError as error:
         return _say(f"error: {error}", TOO_MANY)
-    except batch_run.BatchFailedError as error:
+    except batch_error.BatchFailedError as error:
         return _say(f"error: {error}", 1)
     _tell_lines({"event": "done", **summary} if options.events else summary)
     return 0

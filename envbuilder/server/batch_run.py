@@ -8,12 +8,14 @@ import hashlib
 import json
 import logging
 import os
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import input_files, part_writer, protocol, record_cutter, runner, work_folder
+from . import batch_summary, input_files, mini_batches, part_writer, protocol, runner, work_folder
+from .batch_error import BatchFailedError, InvalidBatchError, TooManyFailuresError
+from .batch_progress import Progress
+from .batch_summary import Summary
 from .pool import Pool, UnavailableError
 from .shard import Shard
 from .work_folder import Part
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, AsyncIterator, Callable, Mapping
 
     from .input_files import InputFile
+    from .mini_batches import MiniBatch
     from .settings import Settings
     from .work_folder import WorkFolder
 
@@ -31,7 +34,6 @@ OK = 200
 PATIENCE = 600.0
 """Seconds in which a worker that ended has to come back."""
 TOLD_EVERY = 0.5
-SAID_EVERY = 10.0
 LONGEST_JOIN = 86_400.0
 FORKING = 2.0
 """Seconds in which workers are forked, where they can be."""
@@ -41,18 +43,6 @@ RECIPE = 1
 """Changed when the same run comes to other bytes."""
 
 log = logging.getLogger("envbuilder.server")
-
-
-class BatchFailedError(Exception):
-    """A run that cannot go on."""
-
-
-class InvalidBatchError(BatchFailedError):
-    """A run that cannot go on as it was asked for, however often it is tried."""
-
-
-class TooManyFailuresError(BatchFailedError):
-    """More rows failed than may."""
 
 
 @dataclass(frozen=True)
@@ -74,51 +64,6 @@ class Batch:
     params: dict[str, Any] | None = None
 
 
-@dataclass
-class Progress:
-    """How far a run is."""
-
-    total: int = 0
-    """The inputs' size: bytes, or files where they are images."""
-    done: int = 0
-    rows: int = 0
-    failed: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as an event."""
-        fraction = self.done / self.total if self.total else 1.0
-        return {"event": "progress", "rows": self.rows, "failed": self.failed, "fraction": round(fraction, 6)}
-
-
-class Teller:
-    """Tells people on stderr, now and then, how far a run is."""
-
-    def __init__(self) -> None:
-        self._begun = self._last = time.monotonic()
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        """Write a line, if the last one is long ago."""
-        now = time.monotonic()
-        if now - self._last < SAID_EVERY:
-            return
-        self._last = now
-        seconds, fraction = now - self._begun, event["fraction"]
-        left = f", {seconds / fraction - seconds:.0f} s left" if fraction else ""
-        log.info(
-            "%d rows, %d failed, %.1f %%, %.0f rows/s%s",
-            *(event["rows"], event["failed"], 100 * fraction, event["rows"] / seconds, left),
-        )
-
-
-@dataclass(frozen=True)
-class _MiniBatch:
-    number: int
-    task: dict[str, Any]
-    rows: int
-    weight: int
-    """Of all that the progress counts."""
-
-
 async def run(
     batch: Batch, settings: Settings, environment: Mapping[str, str], tell: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
@@ -135,7 +80,7 @@ async def run(
         raise InvalidBatchError(str(error)) from None
     plan = _plan(batch, files, settings.model_dir)
     output = batch.shard.name(batch.output)
-    summary = _Summary(output, work_folder.key_of(plan))
+    summary = Summary(output, work_folder.key_of(plan))
     try:
         with work_folder.opened(output, plan) as folder:
             known = summary.known()
@@ -178,44 +123,6 @@ def _model_key(directory: Path) -> str:
     return found.hexdigest()
 
 
-class _Summary:
-    """The file beside an output that says what it is of."""
-
-    def __init__(self, output: Path, key: str) -> None:
-        self.output = output
-        self.file = output.with_name(output.name + ".summary.json")
-        self.failures = output.with_name(output.name + ".failures.jsonl")
-        self._key = key
-
-    def known(self) -> dict[str, Any] | None:
-        """Return what is there already; raises InvalidBatchError where that is of another run."""
-        if not self.output.exists():
-            return None
-        try:
-            told = json.loads(self.file.read_bytes())
-        except (OSError, ValueError):
-            told = {}
-        if not isinstance(told, dict) or told.get("key") != self._key:
-            raise InvalidBatchError(
-                f"`{self.output}` exists, and is not the output of this run: remove it, or choose another output"
-            )
-        return told
-
-    def write(self, parts: list[Part], files: int) -> dict[str, Any]:
-        """Write down what the parts are."""
-        failed = sum(part.failed for part in parts)
-        told = {
-            "output": self.output.name,
-            "rows": sum(part.rows for part in parts),
-            "failed": failed,
-            "files": files,
-            "failures": self.failures.name if failed else None,
-            "key": self._key,
-        }
-        work_folder.write(self.file, json.dumps(told, indent=2).encode() + b"\n")
-        return told
-
-
 class _Run:
     def __init__(
         self,
@@ -239,7 +146,7 @@ class _Run:
         self._progress.total = sum(1 if self._is_of_images else one.size for one in self._files)
         self._columns: tuple[str, ...] = ()
 
-    async def all(self, environment: Mapping[str, str], summary: _Summary) -> dict[str, Any]:
+    async def all(self, environment: Mapping[str, str], summary: Summary) -> dict[str, Any]:
         """Predict for everything and put it together."""
         task = asyncio.current_task()
         if task is not None:
@@ -281,14 +188,14 @@ class _Run:
     async def _predict(self, pool: Pool) -> None:
         running: set[asyncio.Task[None]] = set()
         try:
-            async for one in self._mini_batches(pool):
-                known = self._folder.done.get(one.number)
+            async for number, one in self._mini_batches(pool):
+                known = self._folder.done.get(number)
                 if known is not None:
                     self._count(known, one.weight)
                     continue
                 if len(running) >= pool.size:
                     running = await self._some(running)
-                running.add(asyncio.ensure_future(self._part(pool, one)))
+                running.add(asyncio.ensure_future(self._part(pool, number, one)))
             while running:
                 running = await self._some(running)
         finally:
@@ -302,29 +209,50 @@ class _Run:
             task.result()
         return left
 
-    async def _part(self, pool: Pool, one: _MiniBatch) -> None:
-        paths = {"part": str(self._folder.part(one.number)), "failures": str(self._folder.failures(one.number))}
+    async def _mini_batches(self, pool: Pool) -> AsyncIterator[tuple[int, MiniBatch]]:
+        """Give the shard's own, with their numbers."""
+
+        async def measure(one: InputFile) -> list[int]:
+            told, problem = await self._ask(pool, {"do": "measure", "path": str(one.path)})
+            if problem:
+                raise InvalidBatchError(f"`{one.path}`: {problem}")
+            return list(told["groups"])
+
+        number = 0
+        if self._is_of_images:
+            for one in mini_batches.of_images(self._files, self._batch.files):
+                if self._is_mine(number, one):
+                    yield number, one
+                number += 1
+            return
+        async for one in mini_batches.of_tables(self._files, self._batch.rows, measure):
+            if self._is_mine(number, one):
+                yield number, one
+            number += 1
+
+    def _is_mine(self, number: int, one: MiniBatch) -> bool:
+        is_mine = self._is_dealt or self._batch.shard.has(number)
+        if not is_mine:
+            self._progress.done += one.weight
+        return is_mine
+
+    async def _part(self, pool: Pool, number: int, one: MiniBatch) -> None:
+        paths = {"part": str(self._folder.part(number)), "failures": str(self._folder.failures(number))}
         task = {"do": "predict", "form": self._form, "params": self._batch.params, **one.task, **paths}
         told, problem = await self._ask(pool, task)
         if problem:
-            told = self._failed(one, problem)
-        part = Part(
-            one.number, told["rows"], told["failed"], told["size"], tuple(told["columns"]), tuple(told["first"])
-        )
-        self._count(part, one.weight)
+            told = self._failed(number, one, problem)
+        part = Part(number, told["rows"], told["failed"], told["size"], tuple(told["columns"]), tuple(told["first"]))
         self._folder.add(part)
-        threshold = self._batch.error_threshold
-        if 0 <= threshold < self._progress.failed:
-            raise TooManyFailuresError(self._too_many())
+        self._count(part, one.weight)
 
-    def _failed(self, one: _MiniBatch, what: str) -> dict[str, Any]:
+    def _failed(self, number: int, one: MiniBatch, what: str) -> dict[str, Any]:
         """Write down that a whole mini-batch has no prediction."""
-        named = [name for _, name in one.task["files"]] if self._is_of_images else [one.task["name"]]
-        place = {} if self._is_of_images else {"row": one.task["first"], "rows": one.rows}
-        lines = [{"file_name": name, **place, "what": what} for name in named]
+        place = {} if self._is_of_images else {"row": one.first, "rows": one.rows}
+        lines = [{"file_name": name, **place, "what": what} for name in one.names]
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        self._folder.part(one.number).unlink(missing_ok=True)
-        work_folder.write(self._folder.failures(one.number), text.encode("utf-8", "replace"))
+        self._folder.part(number).unlink(missing_ok=True)
+        work_folder.write(self._folder.failures(number), text.encode("utf-8", "replace"))
         return {"rows": 0, "failed": one.rows, "size": 0, "columns": [], "first": lines[:3]}
 
     def _count(self, part: Part, weight: int) -> None:
@@ -338,9 +266,11 @@ class _Run:
                     f" {', '.join(self._columns)} for others: such predictions fit into `.jsonl` only"
                 )
             self._columns = part.columns
+        if 0 <= self._batch.error_threshold < self._progress.failed:
+            raise TooManyFailuresError(self._too_many())
 
     def _too_many(self) -> str:
-        shown = [line for part in self._folder.parts for line in part.first][:3]
+        shown = [failure for part in self._folder.parts for failure in part.first][:3]
         rows = "row" if self._progress.failed == 1 else "rows"
         return "\n".join(
             (
@@ -348,7 +278,7 @@ class _Run:
                     f"{self._progress.failed} {rows} failed, and the error threshold is {self._batch.error_threshold}"
                     " (what is predicted already stays, and is not predicted again):"
                 ),
-                *(f"  {_line(one)}" for one in shown),
+                *(f"  {batch_summary.line(one)}" for one in shown),
             )
         )
 
@@ -379,58 +309,7 @@ class _Run:
                 raise BatchFailedError(str(told["what"]))
             return {}, str(told["what"])
 
-    async def _mini_batches(self, pool: Pool) -> AsyncIterator[_MiniBatch]:
-        number = 0
-        pieces = self._of_images() if self._is_of_images else self._of_tables(pool)
-        async for task, rows, weight in pieces:
-            if self._is_dealt or self._batch.shard.has(number):
-                yield _MiniBatch(number, task, rows, weight)
-            else:
-                self._progress.done += weight
-            number += 1
-            await asyncio.sleep(0)
-
-    async def _of_images(self) -> AsyncIterator[tuple[dict[str, Any], int, int]]:
-        size = self._batch.files
-        for start in range(0, len(self._files), size):
-            some = self._files[start : start + size]
-            yield {"kind": "image", "files": [[str(one.path), one.name] for one in some]}, len(some), len(some)
-
-    async def _of_tables(self, pool: Pool) -> AsyncIterator[tuple[dict[str, Any], int, int]]:
-        for one in self._files:
-            base = {"kind": one.kind, "path": str(one.path), "name": one.name}
-            if one.kind == "parquet":
-                async for task, rows, weight in self._of_parquet(pool, one):
-                    yield {**base, **task}, rows, weight
-                continue
-            try:
-                for task, rows, weight in self._of_lines(one):
-                    yield {**base, **task}, rows, weight
-            except record_cutter.UncutError as error:
-                raise InvalidBatchError(f"`{one.path}` cannot be cut into rows: {error}") from None
-
-    def _of_lines(self, one: InputFile) -> Any:  # noqa: ANN401 - an iterator of tasks
-        is_csv = one.kind == "csv"
-        header = record_cutter.header_of(one.path) if is_csv else (0, 0)
-        more = {"header": list(header)} if is_csv else {}
-        for piece in record_cutter.pieces(one.path, header[1], self._batch.rows, has_quotes=is_csv):
-            task = {"start": piece.start, "end": piece.end, "first": piece.first, "count": piece.count, **more}
-            yield task, piece.count, piece.end - piece.start
-
-    async def _of_parquet(self, pool: Pool, one: InputFile) -> AsyncIterator[tuple[dict[str, Any], int, int]]:
-        told, problem = await self._ask(pool, {"do": "measure", "path": str(one.path)})
-        if problem:
-            raise InvalidBatchError(f"`{one.path}`: {problem}")
-        groups: list[int] = told["groups"]
-        size, first, total = self._batch.rows, 0, max(1, sum(groups))
-        for group, rows in enumerate(groups):
-            for start in range(0, rows, size):
-                count = min(size, rows - start)
-                place = [str(one.path), group, start, size, count, first]
-                yield {"place": place, "first": first}, count, one.size * count // total
-                first += count
-
-    async def _published(self, pool: Pool, summary: _Summary) -> dict[str, Any]:
+    async def _published(self, pool: Pool, summary: Summary) -> dict[str, Any]:
         """Put the parts together; the output comes last, because where it is, all is done."""
         parts = self._folder.parts
         failures = [self._folder.failures(part.number) for part in parts if part.failed]
@@ -454,14 +333,6 @@ class _Run:
         head = part_writer.header(columns, has_rows=not self._is_of_images) if self._form == "csv" else b""
         work_folder.join(paths, head, summary.output)
         return told
-
-
-def _line(failure: dict[str, Any]) -> str:
-    """Write a failure for people."""
-    row = f", row {failure['row']}" if "row" in failure else ""
-    more = f" and {failure['rows'] - 1} more" if failure.get("rows", 1) > 1 else ""
-    column = f", column `{failure['column']}`" if "column" in failure else ""
-    return f"{failure['file_name']}{row}{more}{column}: {failure['what']}"
 
 
 def _cancel(task: asyncio.Task[Any]) -> None:

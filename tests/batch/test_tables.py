@@ -123,6 +123,8 @@ def test_rows_that_fail_are_named_and_cost_themselves_only(moody: Scorer, tmp_pa
     assert refused.code == 3
     assert "error: 5 rows failed, and the error threshold is 4" in refused.log
     assert "  in.csv, row 13, column `x`: nothing where a long is expected\n" in refused.log
+    again = moody("-i", tmp_path / "in.csv", "-o", tmp_path / "out.csv", "--error-threshold", "4")
+    assert (again.code, "error: 5 rows failed" in again.log) == (3, True)
     assert not (tmp_path / "out.csv").exists()
     summary = moody("-i", tmp_path / "in.csv", "-o", tmp_path / "out.csv", "--error-threshold", "5").summary()
     assert (summary["rows"], summary["failed"], summary["failures"]) == (24, 5, "out.csv.failures.jsonl")
