@@ -34,7 +34,7 @@ def test_a_run_that_is_killed_again_and_again_comes_to_the_same(
     chance = random.Random(8)
     progress = []
     for _ in range(20):
-        process = score.start(*options, "-o", killed, MOODY_SECONDS="0.4")
+        process = score.start(*options, "-o", killed, MOODY_SECONDS="1")
         time.sleep(chance.uniform(0.2 * took, took + 2))
         process.kill()
         process.communicate()
