@@ -18,6 +18,7 @@ KINDS = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"), "image"),
 }
 _SHOWN = 5
+_TOLD = 10
 
 
 class InvalidInputsError(Exception):
@@ -66,15 +67,23 @@ def find(inputs: list[Path], *, output: Path) -> list[InputFile]:
         found.extend(one for one in files if one is not None)
     problems += _of_all(found)
     if problems:
-        raise InvalidInputsError("\n".join(problems))
+        more = [f"and {len(problems) - _TOLD} more"] if len(problems) > _TOLD else []
+        raise InvalidInputsError("\n".join(problems[:_TOLD] + more))
     return found
 
 
 def _below(folder: Path, root: Path, problems: list[str]) -> Iterator[InputFile | None]:
-    for path in sorted(folder.iterdir()):
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        problems.append(f"`{folder}` cannot be read: {error.strerror}")
+        return
+    for path in paths:
         if path.name.startswith((".", "_")):
             continue
-        if path.is_dir():
+        if path.is_dir() and path.is_symlink():
+            problems.append(f"`{path}` is a link to a folder, which may lead in circles: name that folder too")
+        elif path.is_dir():
             yield from _below(path, root, problems)
         else:
             yield _file(path, path.relative_to(root).as_posix(), problems)
