@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -102,6 +103,17 @@ def shard_of(text: str | None) -> Shard:
         ) from None
 
 
+def count_of(text: str | None) -> int:
+    """Read `--shard` as a number of shards; raises InvalidFileError."""
+    if text is None or re.fullmatch("[1-9][0-9]{0,5}", text) is None:
+        raise InvalidFileError(
+            "no number of shards is given" if text is None else f"`{text}` is no number of shards",
+            where=Source(file="--shard"),
+            fix="give `--shard COUNT` with `--ray`, e.g. `--shard 12`",
+        )
+    return int(text)
+
+
 def predict(
     given: str, batch: Batch, choices: Choices, *, engine: EngineName = "auto", machine: Machine
 ) -> BatchReport:
@@ -110,13 +122,14 @@ def predict(
     `given` is a model, or else the name of an image. Raises InvalidFileError for inputs that cannot be read,
     PredictionFailedError where more rows fail than may, ServingFailedError where the model does not work.
     """
-    _check(batch)
+    check(batch)
     is_model = model_uri.is_uri(given) or Path(given).exists()
     run = _by_model if is_model else _by_image
     return run(given, batch, choices, engine, machine)
 
 
-def _check(batch: Batch) -> None:
+def check(batch: Batch) -> None:
+    """Raise InvalidFileError where the output's directory does not exist."""
     if not batch.output.parent.is_dir():
         raise InvalidFileError(
             "the output's directory does not exist", where=Source(file=str(batch.output)), fix="make it first"
@@ -218,4 +231,4 @@ def _failure(
     )
 
 
-__all__ = ["Batch", "BatchReport", "predict", "shard_of"]
+__all__ = ["Batch", "BatchReport", "check", "count_of", "predict", "shard_of"]

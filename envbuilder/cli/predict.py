@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     "--ray",
     "address",
     metavar="ADDRESS",
-    help="Have a Ray cluster predict in `--shard COUNT` parts; all nodes see the same files.",
+    help="Predict on this Ray cluster in `--shard COUNT` parts: `auto`, `HOST:PORT` or `ray://HOST:PORT`. Its nodes "
+    "see MODEL, the inputs and the output where they are here.",
 )
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 512), help="Processes with the model.")
 @click.option("--batch-rows", type=click.IntRange(1), help="Rows of a mini-batch (default: 20000).")
@@ -93,11 +94,13 @@ def command(  # noqa: PLR0913 - one for each option
         lock=lock, python=python, environment=environment, repairs=repairs, workspace=invocation.workspace
     )
     if address is not None:
-        shards = batch.shard_of(f"0/{shard}").count
-        reports = ray_cluster.predict(
-            subject, wanted, choices, address=address, shards=shards, machine=invocation.machine
+        together = ray_cluster.predict(
+            subject, wanted, choices, address=address, shards=batch.count_of(shard), machine=invocation.machine
         )
-        invocation.data([one.to_dict() for one in reports], "\n".join(str(one.output) for one in reports))
+        if together.failures:
+            lists = ", ".join(str(one) for one in together.failures)
+            invocation.say(f"{together.failed} rows have no prediction: see {lists}")
+        invocation.data(together.to_dict(), "\n".join(str(one.output) for one in together.shards))
         return
     report = batch.predict(subject, wanted, choices, engine=engine or "auto", machine=invocation.machine)
     if report.failures is not None:
