@@ -17,6 +17,7 @@ from envbuilder import (
     fleet,
     local_serving,
     model_environment,
+    ray_cluster,
     reproduction,
     spec_diff,
     stages,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from envbuilder.finding import Finding
     from envbuilder.fleet import FleetReport
     from envbuilder.lockfile import Lockfile
+    from envbuilder.ray_cluster import ClusterReport
     from envbuilder.reproduction import Reproduction
     from envbuilder.spec_diff import Difference
     from envbuilder.stages import BuildReport
@@ -58,6 +60,7 @@ __all__ = [
     "doctor",
     "lock",
     "predict",
+    "predict_on_ray",
     "render",
     "reproduce",
     "resolve",
@@ -143,6 +146,20 @@ def predict(
 ) -> BatchReport:
     """Predict for all rows of the inputs, by a model on this machine or by the image of that name."""
     return batch.predict(given, wanted, choices, engine=engine, machine=machine or this_machine())
+
+
+def predict_on_ray(
+    model: str,
+    wanted: Batch,
+    choices: Choices = _NO_CHOICES,
+    *,
+    address: str,
+    shards: int,
+    machine: Machine | None = None,
+) -> ClusterReport:
+    """Predict in so many shards on a Ray cluster, whose nodes see the model and the files where they are here."""
+    machine = machine or this_machine()
+    return ray_cluster.predict(model, wanted, choices, address=address, shards=shards, machine=machine)
 
 
 def reproduce(
