@@ -195,7 +195,7 @@ def _connected(address: str) -> Iterator[Any]:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as cause:
         raise EngineMissingError(
-            f"the Ray cluster at `{address}` cannot be used: {cause}",
+            f"the Ray cluster at `{address}` cannot be used: {_told(cause)}",
             where=_RAY,
             fix="start one with `ray start --head`, with the same Ray and Python as here",
         ) from cause
@@ -210,6 +210,13 @@ def _knock(address: str) -> None:
     found = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:([0-9]{1,5})", address)
     if found is not None:
         socket.create_connection((found[1], int(found[2])), timeout=_ANSWERS_WITHIN).close()
+
+
+def _told(cause: Exception) -> str:
+    """Return what Ray says, without the tracebacks of its processes."""
+    text = str(cause).strip()
+    before, traceback, _ = text.partition("Traceback (most recent call last)")
+    return f"{before.strip()} {text.splitlines()[-1]}".strip() if traceback else text
 
 
 def _tell_small_nodes(ray: Any, wanted: Batch, machine: Machine) -> None:  # noqa: ANN401

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,7 +26,7 @@ from tests.kept_environment import kept_python
 from tests.server.served import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 FILES, ROWS = 6, 300
 PATIENCE = 300
@@ -43,6 +42,7 @@ class Cluster:
     client_port: int
     environ: dict[str, str]
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    runs: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -51,7 +51,7 @@ class Cluster:
     def predict(self, *words: str | Path, address: str | None = None) -> subprocess.Popen[str]:
         """Start it for the model that is `scale`, seen from the folder of the examples."""
         ray = ("--ray", address if address is not None else self.address)
-        return subprocess.Popen(
+        run = subprocess.Popen(
             (str(self.python), "-m", "envbuilder", "predict", "scale", *ray, *map(str, words)),
             env=self.environ,
             cwd=EXAMPLES,
@@ -59,6 +59,8 @@ class Cluster:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.runs.append(run)
+        return run
 
     @contextmanager
     def node(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -81,7 +83,7 @@ class Cluster:
                     process.wait(20)
                 except subprocess.TimeoutExpired:
                     process.kill()
-                end([pid for pid in started if "ray" in command_of(pid)])
+                send(signal.SIGKILL, [pid for pid in started if "ray" in command_of(pid)])
 
     def wait(self) -> None:
         """Wait until all its nodes are there."""
@@ -117,27 +119,18 @@ def command_of(pid: int) -> str:
         return ""
 
 
-def end(pids: list[int]) -> None:
+def send(number: int, pids: Iterable[int]) -> None:
     for pid in pids:
         try:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
         except ProcessLookupError:
             continue
 
 
-def is_heard(port: int) -> bool:
-    """Whether somebody listens there."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def wait_until(is_so: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+def wait_until(is_so: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not is_so():
-        assert process is None or process.poll() is None, process.communicate()
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -157,11 +150,18 @@ def cluster(request: pytest.FixtureRequest, cache: Path) -> Iterator[Cluster]:
         ports = (f"--port={found.port}", f"--ray-client-server-port={found.client_port}")
         head = ("--head", *ports, "--include-dashboard=false", f"--temp-dir={folder}")
         found.nodes.append(stack.enter_context(found.node(*head)))
-        wait_until(lambda: is_heard(found.port))
-        for _ in range(2):
+        # One after the other: each takes the first name that is free for its socket.
+        sockets = Path(folder, "session_latest/sockets")
+        wait_until((sockets / "raylet").exists, found.nodes[-1])
+        for number in (1, 2):
             found.nodes.append(stack.enter_context(found.node(f"--address={found.address}")))
+            wait_until((sockets / f"raylet.{number}").exists, found.nodes[-1])
         found.wait()
-        yield found
+        try:
+            yield found
+        finally:
+            for run in found.runs:
+                run.kill()
 
 
 def inputs(folder: Path, files: int = FILES) -> Path:
@@ -236,16 +236,20 @@ def test_a_node_that_is_lost_halfway_leaves_no_writer_and_no_row_is_missing(clus
     process = cluster.predict(*words, "--shard", str(FILES))
     victim = cluster.nodes[-1].pid
 
-    def works() -> bool:
-        return any("envbuilder.server predict" in command_of(pid) for pid in tree(victim))
+    def servers() -> list[int]:
+        return [pid for pid in tree(victim) if "envbuilder.server predict" in command_of(pid)]
 
-    wait_until(lambda: works() and any(one.exists() for one in places), process)
+    wait_until(lambda: bool(servers()) and any(one.exists() for one in places), process)
     started = tree(victim)
     of_shards = {one for pid in started if "runpy.run_module" in command_of(pid) for one in tree(pid)}
     assert of_shards
-    # Ray's own processes only: that of the shard, and what it has started, must end by itself.
-    end([pid for pid in started if pid not in of_shards])
-    wait_until(lambda: not any(command_of(pid) for pid in of_shards))
+    # Ray's own processes only: those of the shard must end with them, and stopped, they cannot by being done.
+    send(signal.SIGSTOP, servers())
+    send(signal.SIGKILL, [pid for pid in started if pid not in of_shards])
+    try:
+        wait_until(lambda: not any(command_of(pid) for pid in of_shards), process)
+    finally:
+        send(signal.SIGKILL, [pid for pid in of_shards if str(tmp_path) in command_of(pid)])
     out, log = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, log
     assert out.splitlines() == [str(one) for one in places]
