@@ -118,15 +118,12 @@ def predicting(
         on_line(line)
 
     with created(client, image, options) as container:
-        stream = container.attach(stdout=True, stderr=True, stream=True, demux=True)
         container.start()
-        rest = {on_output: b"", hear: b""}
-        for output, error in stream:
-            for tell, chunk in ((on_output, output), (hear, error)):
-                *lines, rest[tell] = (rest[tell] + (chunk or b"")).split(b"\n")
-                for line in lines:
-                    tell(line.decode(errors="replace"))
+        reader = threading.Thread(target=_pass_on, args=(container, hear), kwargs={"stdout": False}, daemon=True)
+        reader.start()
+        _pass_on(container, on_output, stderr=False)
         code = int(container.wait(timeout=None)["StatusCode"])
+        reader.join(timeout=5)
     return Finished(command=command, code=code, stdout=b"", tail=tuple(tail))
 
 
@@ -180,10 +177,10 @@ def _remove(container: Container) -> None:
         return
 
 
-def _pass_on(container: Container, on_line: Callable[[str], None]) -> None:
+def _pass_on(container: Container, on_line: Callable[[str], None], *, stdout: bool = True, stderr: bool = True) -> None:
     rest = b""
     try:
-        for chunk in container.logs(stream=True, follow=True):
+        for chunk in container.logs(stdout=stdout, stderr=stderr, stream=True, follow=True):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 on_line(line.decode(errors="replace").rstrip())
